@@ -1,0 +1,88 @@
+"""Data set distillation in JAX: tiny synthetic sets that hold up on rare subgroups.
+
+Submodules are imported when they are first used, so that ``import rdd_jax`` costs nothing.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+_SUBMODULES = (
+    "augment",
+    "data",
+    "distill",
+    "evaluate",
+    "initialise",
+    "job",
+    "kernels",
+    "krr",
+    "metrics",
+    "networks",
+    "objectives",
+    "parameterise",
+    "plots",
+    "preprocess",
+    "risk",
+    "runs",
+    "sampling",
+    "selection",
+    "training",
+    "types",
+)
+
+if TYPE_CHECKING:
+    from rdd_jax import (
+        augment,
+        data,
+        distill,
+        evaluate,
+        initialise,
+        job,
+        kernels,
+        krr,
+        metrics,
+        networks,
+        objectives,
+        parameterise,
+        plots,
+        preprocess,
+        risk,
+        runs,
+        sampling,
+        selection,
+        training,
+        types,
+    )
+
+
+def __getattr__(name: str) -> Any:
+    if name in _SUBMODULES:
+        return importlib.import_module(f"rdd_jax.{name}")
+    raise AttributeError(f"module 'rdd_jax' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_SUBMODULES]
+
+
+__all__ = [
+    "augment",
+    "data",
+    "distill",
+    "evaluate",
+    "initialise",
+    "job",
+    "kernels",
+    "krr",
+    "metrics",
+    "networks",
+    "objectives",
+    "parameterise",
+    "plots",
+    "preprocess",
+    "risk",
+    "runs",
+    "sampling",
+    "selection",
+    "training",
+    "types",
+]

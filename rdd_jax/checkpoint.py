@@ -1,0 +1,51 @@
+"""Saving and taking up a run's state, with Orbax: whole or not at all."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from rdd_jax.distill import State
+from rdd_jax.errors import InputError
+
+
+class Checkpoints:
+    """The checkpoints of one run, the last two kept."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        options = ocp.CheckpointManagerOptions(max_to_keep=2, enable_async_checkpointing=False)
+        self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
+
+    def save(self, state: State) -> None:
+        """Saves ``state`` under its step; a step already saved is left alone."""
+        step = int(state.step)
+        if step not in self._manager.all_steps():
+            self._manager.save(step, args=ocp.args.StandardSave(state), force=True)
+            self._manager.wait_until_finished()
+
+    def restore(self, like: State) -> State | None:
+        """The newest state, in the form of ``like``; None where none was saved yet.
+
+        Raises:
+          InputError: the newest checkpoint cannot be read, or holds a state of another form.
+        """
+        step = self._manager.latest_step()
+        if step is None:
+            return None
+        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+        try:
+            restored = self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
+        # Orbax and TensorStore raise a dozen unrelated types for a file that is cut short or missing.
+        except Exception as error:
+            raise InputError(
+                f"checkpoint {str(self.folder / str(step))!r} is truncated or broken "
+                f"({type(error).__name__}): delete that folder to resume from the one before"
+            ) from error
+        if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(restored) if leaf.dtype.kind == "f"):
+            raise InputError(f"checkpoint {str(self.folder / str(step))!r} holds NaN or infinite values: delete it")
+        return restored
+
+    def close(self) -> None:
+        self._manager.close()

@@ -1,0 +1,178 @@
+"""The distiller: a sampler, an objective, a risk and an optimiser composed into `init`, `step`, `run`.
+
+Example::
+
+    distiller = make_distiller(kip(fc_ntk()), sampler=uniform(5000), optimizer=optax.adam(4e-2))
+    state = distiller.init(synthetic)
+    state, losses = distiller.run(key, state, examples, steps=300)
+    synthetic = distiller.decode(state)
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Bool, Float, Int
+from threadpoolctl import threadpool_limits
+
+from rdd_jax.augment import Augment, none
+from rdd_jax.errors import at_least
+from rdd_jax.objectives.base import Objective
+from rdd_jax.parameterise import Parameterisation, pixels
+from rdd_jax.risk import Risk, mean
+from rdd_jax.sampling import Sampler, uniform
+from rdd_jax.types import Batch, Examples, PRNGKey, Synthetic
+
+
+class State(NamedTuple):
+    """All that a run is: one pytree, to be saved and taken up again."""
+
+    params: Any
+    fixed: Any
+    optimizer: Any
+    step: Int[Array, ""]
+
+
+class Info(NamedTuple):
+    """What a step tells; never fed back."""
+
+    loss: Float[Array, ""]
+    finite: Bool[Array, ""]
+    """False where loss or gradient was not finite: the step then left the state as it was."""
+
+
+class Diverged(RuntimeError):
+    """The loss or its gradient became NaN or infinite. The last good state is in ``state``."""
+
+    def __init__(self, step: int, state: State):
+        super().__init__(f"loss or gradient not finite at step {step}")
+        self.step = step
+        self.state = state
+
+
+class Distiller(NamedTuple):
+    """The functions of one way of distilling; `make_distiller` composes them.
+
+    Attributes:
+      init: ``init(synthetic) -> State``.
+      step: ``step(key, state, data) -> (State, Info)``, pure and jitted; the key of the run, to which the
+        step's number is folded in.
+      advance: ``advance(key, state, data, count) -> (State, Info of [DISPATCH])``: ``count`` steps in one
+        dispatch, ``count <= DISPATCH``.
+      decode: ``decode(state) -> Synthetic``.
+    """
+
+    init: Callable[[Synthetic], State]
+    step: Callable[[PRNGKey, State, Examples], tuple[State, Info]]
+    advance: Callable[[PRNGKey, State, Examples, Array], tuple[State, Info]]
+    decode: Callable[[State], Synthetic]
+
+    def run(
+        self,
+        key: PRNGKey,
+        state: State,
+        data: Examples,
+        steps: int,
+        callback: Callable[[State, Float[np.ndarray, " n"]], None] = lambda state, losses: None,
+    ) -> tuple[State, Float[np.ndarray, " steps"]]:
+        """Steps until ``state.step == steps``, several a dispatch.
+
+        Args:
+          callback: called after every dispatch with the state and the losses of its steps. What it raises
+            ends the run.
+
+        Returns:
+          The last state and the loss of each step taken.
+
+        Raises:
+          Diverged: a loss or gradient was not finite.
+        """
+        at_least("steps", steps, 0)
+        history = [np.zeros(0, np.float32)]
+        # Dispatches end at multiples of DISPATCH whatever the start, so that a resumed run is the same one.
+        while (at := int(state.step)) < steps:
+            count = min(DISPATCH - at % DISPATCH, steps - at)
+            with one_blas_thread():
+                state, info = jax.block_until_ready(self.advance(key, state, data, jnp.asarray(count)))
+            losses, finite = np.asarray(info.loss[:count]), np.asarray(info.finite[:count])
+            if not finite.all():
+                raise Diverged(at + int(np.argmin(finite)), state)
+            history.append(losses)
+            callback(state, losses)
+        return state, np.concatenate(history)
+
+
+DISPATCH = 10
+"""Steps in one call of the compiled loop."""
+
+
+def one_blas_thread() -> threadpool_limits:
+    """Keeps LAPACK's own threads out of the way of XLA's.
+
+    On a CPU, JAX factors matrices with SciPy's OpenBLAS, whose idle threads spin on the cores that XLA
+    then wants for the products: on two cores a step took half as long again. The systems are small.
+    """
+    return threadpool_limits(1, user_api="blas")
+
+
+def make_distiller(
+    objective: Objective,
+    sampler: Sampler | None = None,
+    risk: Risk = mean,
+    optimizer: optax.GradientTransformation | None = None,
+    parameterisation: Parameterisation | None = None,
+    augment: Augment = none,
+) -> Distiller:
+    """Composes a distiller.
+
+    Args:
+      objective: see `rdd_jax.objectives`.
+      sampler: default `sampling.uniform` with batches of 5,000.
+      risk: see `rdd_jax.risk`; default the mean, which is plain distillation.
+      optimizer: any Optax transformation of the parameters; default ``adam(4e-2)``.
+      parameterisation: default the pixels, labels fixed.
+      augment: applied to the real images of a batch.
+    """
+    sampler = sampler or uniform(5000)
+    optimizer = optimizer or optax.adam(4e-2)
+    parameterisation = parameterisation or pixels()
+
+    def init(synthetic: Synthetic) -> State:
+        params, fixed = parameterisation.init(synthetic)
+        return State(params, fixed, optimizer.init(params), jnp.zeros((), jnp.int32))
+
+    def draw(key: PRNGKey, data: Examples) -> Batch:
+        sample_key, augment_key = jax.random.split(key)
+        index, weight = sampler(sample_key, data)
+        images = augment(augment_key, data.images.at[index].get(mode="promise_in_bounds"))
+        return Batch(images, data.labels[index], data.groups[index], weight.astype(images.dtype))
+
+    def step(key: PRNGKey, state: State, data: Examples) -> tuple[State, Info]:
+        batch_key, objective_key = jax.random.split(jax.random.fold_in(key, state.step))
+        batch = draw(batch_key, data)
+
+        def loss_of(params):
+            return risk(objective(objective_key, parameterisation.decode(params, state.fixed), batch))
+
+        loss, gradient = jax.value_and_grad(loss_of)(state.params)
+        updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.params)
+        params = optax.apply_updates(state.params, updates)
+        finite = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(gradient))
+        new = State(params, state.fixed, optimizer_state, state.step + 1)
+        return jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, state), Info(loss, finite)
+
+    def advance(key: PRNGKey, state: State, data: Examples, count: Array) -> tuple[State, Info]:
+        def body(i, carry):
+            state, info = carry
+            state, now = step(key, state, data)
+            return state, jax.tree.map(lambda all_, one: all_.at[i].set(one), info, now)
+
+        info = Info(jnp.zeros(DISPATCH), jnp.ones(DISPATCH, bool))
+        return jax.lax.fori_loop(0, count, body, (state, info))
+
+    return Distiller(
+        init, jax.jit(step), jax.jit(advance), lambda state: parameterisation.decode(state.params, state.fixed)
+    )

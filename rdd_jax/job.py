@@ -1,0 +1,459 @@
+"""The jobs behind the commands: from a configuration to a run folder, an evaluation, a picture."""
+
+import platform
+import resource
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from rdd_jax import data as data_sets
+from rdd_jax import initialise, krr, objectives, plots, preprocess, report, runs
+from rdd_jax.augment import augment_by_name, check_augment
+from rdd_jax.checkpoint import Checkpoints
+from rdd_jax.config import Distill, Evaluate
+from rdd_jax.distill import Distiller, Diverged, State, make_distiller, one_blas_thread
+from rdd_jax.errors import InputError, at_least, choose, unknown
+from rdd_jax.evaluate import LEARNERS, Evaluation, baselines, evaluate, learner_by_name
+from rdd_jax.kernels import kernel_by_name
+from rdd_jax.metrics import accuracy
+from rdd_jax.networks import NETWORKS, network_by_name
+from rdd_jax.parameterise import pixels
+from rdd_jax.sampling import sampler_by_name
+from rdd_jax.selection import check_ipc
+from rdd_jax.types import Data, Examples, Kernel, Splits, Synthetic, centred_one_hot
+
+METHODS = ("kip", "label-solve")
+LABELS = ("fixed", "learned", "solved")
+SCHEDULES: dict[str, Callable[[float, int], optax.ScalarOrSchedule]] = {
+    "constant": lambda rate, steps: rate,
+    "cosine": lambda rate, steps: optax.cosine_decay_schedule(rate, max(steps, 1)),
+}
+
+
+class Progress(NamedTuple):
+    """What a job tells while it runs; the command line draws it."""
+
+    stage: Callable[[str], None]
+    step: Callable[[int, int, float], None]
+    """``step(step, steps, loss)``."""
+
+
+SILENT = Progress(lambda name: None, lambda step, steps, loss: None)
+
+
+def environment() -> dict[str, str]:
+    """Versions and device, for ``config.json``."""
+    device = jax.devices()[0]
+    names = ("rdd_jax", "jax", "jaxlib", "numpy", "optax", "flax")
+    return {
+        **{name: version(name) for name in names},
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": f"{device.platform}: {device.device_kind} x {jax.device_count()}",
+    }
+
+
+def peak_memory() -> int:
+    """Bytes: of the device where it tells, else the peak resident size of this process."""
+    stats = jax.devices()[0].memory_stats() or {}
+    unit = 1 if sys.platform == "darwin" else 1024
+    return stats.get("peak_bytes_in_use", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
+
+
+# --- distilling --------------------------------------------------------------------------------------
+
+
+def check_names(config: Distill) -> None:
+    """Everything of a configuration that can be wrong without looking at the data; raises `InputError`."""
+    for what, value, options in (
+        ("method", config.method, METHODS),
+        ("labels", config.labels, LABELS),
+        ("schedule", config.schedule, SCHEDULES),
+        ("init", config.init, initialise.INITIALISERS),
+        ("preprocess", config.preprocess, preprocess.NAMES),
+    ):
+        if value not in options:
+            raise unknown(what, value, options)
+    kernel_by_name(config.kernel, config.depth)
+    sampler_by_name(config.sampler, config.batch)
+    augment_by_name(config.augment)
+    check_learners(config.learners, config.seeds)
+    for what in ("ipc", "steps", "checkpoint_every"):
+        at_least(what, getattr(config, what), 1)
+    for what in ("reg", "label_reg", "zca_reg", "lr"):
+        if not 0 < getattr(config, what) < float("inf"):
+            raise InputError(f"{what} is {getattr(config, what)}: it must be a positive number")
+
+
+def check_learners(names: str, seeds: int) -> list[str]:
+    """The learners of a comma-separated list; raises `InputError` on an unknown one or ``seeds < 1``."""
+    at_least("seeds", seeds, 1)
+    learners = [name.strip() for name in names.split(",")]
+    for name in learners:
+        if name not in LEARNERS:
+            raise unknown("learner", name, LEARNERS)
+    return learners
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Real data in model space on the host, with all that was fitted on it."""
+
+    splits: Splits
+    fitted: preprocess.Preprocess
+    train: np.ndarray
+    """``[n, h, w, c]`` float32, model space."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.splits.train.class_names
+
+    @property
+    def one_hot(self) -> np.ndarray:
+        """Centred one-hot labels of train, ``[n, k]``."""
+        return np.asarray(centred_one_hot(self.splits.train.labels, self.splits.train.classes))
+
+    def examples(self) -> Examples:
+        train = self.splits.train
+        groups = np.zeros(len(train), np.int32) if train.groups is None else train.groups
+        return Examples(jnp.asarray(self.train), jnp.asarray(self.one_hot), jnp.asarray(groups))
+
+    def model_space(self, part: Data) -> np.ndarray:
+        return self.fitted.apply(part.pixels)
+
+
+def prepare(
+    splits: Splits, kind: str, zca_reg: float = 0.1, fitted: preprocess.Preprocess | None = None
+) -> Prepared:
+    """Preprocesses the training images, with ``fitted`` where it is given."""
+    train_pixels = splits.train.pixels
+    fitted = fitted or preprocess.fit(kind, train_pixels, zca_reg)
+    return Prepared(splits, fitted, fitted.apply(train_pixels))
+
+
+def distiller_of(config: Distill, kernel: Kernel) -> Distiller:
+    """The distiller that a configuration names."""
+    if config.labels == "solved":
+        objective = objectives.kip_solved(kernel, config.reg, config.label_reg)
+    else:
+        objective = objectives.kip(kernel, config.reg)
+    return make_distiller(
+        objective,
+        sampler=sampler_by_name(config.sampler, config.batch),
+        optimizer=optax.adam(SCHEDULES[config.schedule](config.lr, config.steps)),
+        parameterisation=pixels(learn_labels=config.labels == "learned"),
+        augment=augment_by_name(config.augment),
+    )
+
+
+def initial_set(config: Distill, prepared: Prepared) -> Synthetic:
+    """The synthetic set before the first step."""
+    labels = prepared.splits.train.labels
+    images = initialise.initialiser_by_name(config.init)(config.seed, prepared.train, labels, config.ipc)
+    codes = np.repeat(np.arange(len(prepared.class_names)), config.ipc)
+    return Synthetic(jnp.asarray(images), centred_one_hot(codes, len(prepared.class_names)))
+
+
+class Outcome(NamedTuple):
+    """A finished run."""
+
+    run: runs.Run
+    saved: runs.SavedSet
+    report: dict[str, Any]
+
+
+def distil(config: Distill, out: Path, resume: bool = False, progress: Progress = SILENT) -> Outcome:
+    """Runs a configuration into the folder ``out``, or takes an interrupted run there up again.
+
+    Whenever it is stopped, resuming gives the same bytes as not having been stopped.
+
+    Raises:
+      InputError: something of the configuration or the data cannot be used; nothing was written.
+      Diverged: loss or gradient not finite; the last good state is checkpointed.
+      KeyboardInterrupt: on an interrupt or SIGTERM; the state is checkpointed.
+    """
+    check_names(config)
+    run = runs.Run(out)
+    if not resume:
+        runs.check_new(out)
+    progress.stage(f"reading {config.data}")
+    splits = data_sets.load(config.data, config.seed)
+    check_ipc(splits.train.labels, config.ipc, splits.train.class_names)
+    _check_shapes(config, splits)
+    prepared = prepare(splits, config.preprocess, config.zca_reg)
+    kernel = kernel_by_name(config.kernel, config.depth)
+    initial = initial_set(config, prepared)
+    krr.check_positive_definite(kernel, initial.images, config.reg)
+    if not resume:
+        run.create(config, environment())
+    seconds = time.perf_counter()
+    progress.stage("distilling")
+    if config.method == "kip":
+        synthetic = _optimise(config, run, prepared, kernel, initial, progress)
+    else:
+        synthetic = _with_solved_labels(config, prepared, kernel, initial)
+    earlier = run.metrics()[-1]["seconds"] if config.method == "kip" else time.perf_counter() - seconds
+    saved = runs.SavedSet(synthetic, prepared.fitted, prepared.class_names)
+    run.save_synthetic(saved)
+    progress.stage("evaluating")
+    evaluations = _evaluations(config, prepared, kernel, synthetic)
+    return Outcome(run, saved, _write_report(config, run, prepared, initial, saved, evaluations, earlier))
+
+
+def _check_shapes(config: Distill, splits: Splits) -> None:
+    shape = splits.train.images.shape[1:]
+    check_augment(config.augment, shape)
+    for name in check_learners(config.learners, config.seeds):
+        if name in NETWORKS and min(shape[:2]) < network_by_name(name, splits.train.classes).smallest:
+            raise InputError(f"images of {shape[:2]} are too small for learner {name!r}")
+
+
+def _with_solved_labels(config: Distill, prepared: Prepared, kernel: Kernel, synthetic: Synthetic) -> Synthetic:
+    labels = krr.label_solve(
+        kernel, synthetic.images, prepared.train, prepared.one_hot, config.reg, config.label_reg
+    )
+    return synthetic._replace(labels=labels)
+
+
+def _optimise(
+    config: Distill, run: runs.Run, prepared: Prepared, kernel: Kernel, initial: Synthetic, progress: Progress
+) -> Synthetic:
+    distiller = distiller_of(config, kernel)
+    checkpoints = Checkpoints(run.checkpoints)
+    state = checkpoints.restore(distiller.init(initial)) or distiller.init(initial)
+    # Rows after the checkpoint belong to steps that are about to be taken again.
+    rows = [row for row in run.metrics() if row["step"] <= int(state.step)]
+    run.rewrite_metrics(rows)
+    start = time.perf_counter() - (rows[-1]["seconds"] if rows else 0)
+    validation = prepared.model_space(prepared.splits.validation)
+    latest = state
+
+    def record(state: State, losses: np.ndarray) -> None:
+        nonlocal latest
+        latest = state
+        step = int(state.step)
+        now = round(time.perf_counter() - start, 3)
+        first = step - len(losses) + 1
+        new: list[dict] = [{"step": first + i, "loss": float(loss), "seconds": now} for i, loss in enumerate(losses)]
+        if step % config.checkpoint_every < len(losses) or step == config.steps:
+            score = _validate(config, prepared, kernel, distiller.decode(state), validation)
+            new.append({"step": step, "validation_accuracy": score, "seconds": now})
+            run.append_metrics(new)
+            checkpoints.save(state)
+        else:
+            run.append_metrics(new)
+        progress.step(step, config.steps, float(losses[-1]))
+
+    try:
+        with _terminate_as_interrupt():
+            state, _ = distiller.run(jax.random.key(config.seed), state, prepared.examples(), config.steps, record)
+    except KeyboardInterrupt:
+        checkpoints.save(latest)
+        raise
+    except Diverged as diverged:
+        checkpoints.save(diverged.state)
+        krr.check_positive_definite(kernel, distiller.decode(diverged.state).images, config.reg)
+        raise
+    finally:
+        checkpoints.close()
+    synthetic = distiller.decode(state)
+    return _with_solved_labels(config, prepared, kernel, synthetic) if config.labels == "solved" else synthetic
+
+
+def _validate(
+    config: Distill, prepared: Prepared, kernel: Kernel, synthetic: Synthetic, images: np.ndarray
+) -> float:
+    if config.labels == "solved":
+        synthetic = _with_solved_labels(config, prepared, kernel, synthetic)
+    return accuracy(krr.fit(kernel, synthetic, config.reg)(images), prepared.splits.validation.labels)
+
+
+@contextmanager
+def _terminate_as_interrupt():
+    """SIGTERM, which schedulers send first, ends a run as Ctrl-C does."""
+
+    def interrupt(number, frame):
+        raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGTERM, interrupt)
+    except ValueError:  # not the main thread: there is no handler to set
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _evaluations(config: Distill, prepared: Prepared, kernel: Kernel, synthetic: Synthetic) -> list[Evaluation]:
+    return evaluate_sets(
+        synthetic, prepared, kernel, config.reg, check_learners(config.learners, config.seeds), config.seeds
+    )
+
+
+def evaluate_sets(
+    synthetic: Synthetic,
+    prepared: Prepared,
+    kernel: Kernel,
+    reg: float,
+    learners: Sequence[str],
+    seeds: int,
+    with_baselines: bool = True,
+) -> list[Evaluation]:
+    """A set and, with as many images a class, the baselines: every learner, on the test images."""
+    test = prepared.splits.test
+    images = prepared.model_space(test)
+    sets = {"synthetic": dict.fromkeys(range(seeds), synthetic)}
+    if with_baselines:
+        train = prepared.splits.train
+        ipc = max(1, len(synthetic.images) // train.classes)
+        sets |= baselines(prepared.train, train.labels, train.classes, ipc, range(seeds))
+    results = []
+    for name in learners:
+        learner = learner_by_name(name, kernel, reg, test.classes)
+        for set_name, members in sets.items():
+            results.append(evaluate(set_name, members, name, learner, images, test.labels))
+    return results
+
+
+# --- reporting ---------------------------------------------------------------------------------------
+
+NOTES = {
+    "solved": "The labels of the synthetic set were solved over all training data; the baselines keep one-hot labels.",
+    "learned": "The labels of the synthetic set were learned; the baselines keep one-hot labels.",
+}
+
+
+def _write_report(
+    config: Distill,
+    run: runs.Run,
+    prepared: Prepared,
+    initial: Synthetic,
+    saved: runs.SavedSet,
+    evaluations: list[Evaluation],
+    seconds: float,
+) -> dict[str, Any]:
+    labels = np.repeat(np.arange(len(prepared.class_names)), config.ipc)
+    images = {
+        f"start ({config.init})": prepared.fitted.invert(np.asarray(initial.images)),
+        "distilled": prepared.fitted.invert(np.asarray(saved.synthetic.images)),
+    }
+    pictures = {"images": plots.image_grids(images, labels, prepared.class_names)}
+    if config.method == "kip":
+        pictures["curves"] = plots.curves(run.metrics())
+    for name, png in pictures.items():
+        (run.folder / f"{name}.png").write_bytes(png)
+    values = {
+        "data": config.data,
+        "method": config.method,
+        "ipc": config.ipc,
+        "steps": config.steps if config.method == "kip" else 0,
+        "seconds": round(seconds, 3),
+        "peak_memory_bytes": peak_memory(),
+        "device": environment()["device"],
+        "evaluations": [evaluation.to_dict() for evaluation in evaluations],
+        "notes": _notes(config, saved.synthetic),
+    }
+    runs.write_text(
+        run.folder / "report.html",
+        report.render_html(values, (run.folder / "config.json").read_text(), pictures),
+    )
+    runs.write_json(run.folder / "report.json", values)
+    return values
+
+
+def _notes(config: Distill, synthetic: Synthetic) -> list[str]:
+    kind = "solved" if config.method == "label-solve" else config.labels
+    return [NOTES[kind]] if kind in NOTES else []
+
+
+# --- evaluating --------------------------------------------------------------------------------------
+
+
+def evaluate_job(config: Evaluate, progress: Progress = SILENT) -> dict[str, Any]:
+    """Evaluates a run folder or an ``.npz`` made elsewhere; the report, written to ``config.out`` where given.
+
+    Raises:
+      InputError: see `runs.foreign_set`; or no ``data`` where the source is no run folder.
+    """
+    learners = check_learners(config.learners, config.seeds)
+    if config.out is not None:
+        runs.check_new(Path(config.out))
+    source = Path(config.source)
+    if source.is_dir():
+        of_run = runs.Run(source).config()
+    elif source.suffix == ".npz":
+        of_run = None
+        if config.data is None:
+            raise InputError("--data is missing: an .npz does not say which real data to test on")
+    else:
+        raise InputError(f"{config.source!r} is neither a run folder nor an .npz file")
+    base = of_run or Distill()
+    kernel = kernel_by_name(config.kernel or base.kernel, base.depth if config.depth is None else config.depth)
+    reg = base.reg if config.reg is None else config.reg
+    if not reg > 0:
+        raise InputError(f"reg is {reg}: it must be a positive number")
+    saved = runs.load_synthetic(source / "synthetic.npz") if of_run else None
+    progress.stage("reading data")
+    splits = data_sets.load(config.data or base.data, base.seed if of_run else config.seed)
+    if saved:
+        if saved.synthetic.images.shape[1:] != splits.train.images.shape[1:]:
+            raise InputError(
+                f"the set has images of {saved.synthetic.images.shape[1:]}, {config.data!r} of "
+                f"{splits.train.images.shape[1:]}: evaluate it on the data it was made from"
+            )
+        if saved.synthetic.labels.shape[1] != splits.train.classes:
+            raise InputError(f"the set has {saved.synthetic.labels.shape[1]} classes, the data {splits.train.classes}")
+        prepared, synthetic = prepare(splits, saved.preprocess.kind, fitted=saved.preprocess), saved.synthetic
+    else:
+        prepared = prepare(splits, config.preprocess, config.zca_reg)
+        shape = splits.train.images.shape[1:]
+        synthetic = runs.foreign_set(source, shape, splits.train.classes, config.space, prepared.fitted)
+    _check_shapes(replace(base, learners=config.learners, augment="none"), splits)
+    progress.stage("evaluating")
+    start = time.perf_counter()
+    evaluations = evaluate_sets(synthetic, prepared, kernel, reg, learners, config.seeds, config.baselines)
+    values = {
+        "source": config.source,
+        "data": config.data or base.data,
+        "method": of_run.method if of_run else "made elsewhere",
+        "ipc": max(1, len(synthetic.images) // splits.train.classes),
+        "steps": base.steps if of_run and of_run.method == "kip" else 0,
+        "seconds": round(time.perf_counter() - start, 3),
+        "peak_memory_bytes": peak_memory(),
+        "device": environment()["device"],
+        "evaluations": [evaluation.to_dict() for evaluation in evaluations],
+        "notes": [],
+    }
+    if config.out is not None:
+        Path(config.out).parent.mkdir(parents=True, exist_ok=True)
+        runs.write_json(Path(config.out), values)
+    return values
+
+
+# --- showing -----------------------------------------------------------------------------------------
+
+
+def describe(name: str) -> tuple[Splits, list[list[str]]]:
+    """The splits of a data set and a table of its counts: a class (and group) a row, a split a column."""
+    splits = data_sets.load(name)
+    parts: Mapping[str, Data] = {"train": splits.train, "validation": splits.validation, "test": splits.test}
+    rows = [["all", *(str(len(part)) for part in parts.values())]]
+    for c, class_name in enumerate(splits.train.class_names):
+        rows.append([f"class {class_name}", *(str(np.sum(part.labels == c)) for part in parts.values())])
+    for g, group_name in enumerate(splits.train.group_names):
+        counts = ("-" if part.groups is None else str(np.sum(part.groups == g)) for part in parts.values())
+        rows.append([f"group {group_name}", *counts])
+    return splits, rows

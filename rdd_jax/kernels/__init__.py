@@ -1,0 +1,17 @@
+"""Kernels ``kernel(x1, x2) -> [n1, n2]``. Any callable of that form will do wherever one is asked for."""
+
+from rdd_jax.errors import choose
+from rdd_jax.kernels.fully_connected import fc_nngp, fc_ntk
+from rdd_jax.kernels.gram import predict, tiled
+from rdd_jax.kernels.stax import stax_kernel
+from rdd_jax.types import Kernel
+
+KERNELS = {"fc-ntk": fc_ntk, "fc-nngp": fc_nngp}
+
+
+def kernel_by_name(name: str, depth: int = 1) -> Kernel:
+    """A kernel of `KERNELS` with ``depth`` hidden layers; raises `InputError` on an unknown name."""
+    return choose("kernel", name, KERNELS)(depth=depth)
+
+
+__all__ = ["KERNELS", "fc_nngp", "fc_ntk", "kernel_by_name", "predict", "stax_kernel", "tiled"]

@@ -1,0 +1,109 @@
+"""From pixels to what models see, and back: fitted on train, travelling with the synthetic set.
+
+Every preprocessing here is the affine map ``z = A (x - mean)`` of pixels ``x`` in [0, 1], so one class
+with an exact inverse holds them all.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from rdd_jax.errors import InputError, unknown
+
+NAMES = ("standardise", "zca", "none")
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """``z = basis^T diag(scale) basis (x - mean)``, or ``z = scale * (x - mean)`` without a basis.
+
+    Attributes:
+      kind: one of `NAMES`.
+      mean: ``[1, 1, c]`` (standardise) or ``[h, w, c]`` (ZCA), float32, in pixel units.
+      scale: ``[1, 1, c]`` or, with a basis, ``[d]``; positive.
+      basis: ``[d, d]`` orthonormal rows (eigenvectors of the covariance), ``d = h * w * c``, or None.
+    """
+
+    kind: str
+    mean: np.ndarray
+    scale: np.ndarray
+    basis: np.ndarray | None = None
+
+    def apply(self, pixels: np.ndarray) -> np.ndarray:
+        """Pixels ``[n, h, w, c]`` in [0, 1] to model space, float32."""
+        return self._map(pixels, -self.mean, self.scale, 0)
+
+    def invert(self, images: np.ndarray) -> np.ndarray:
+        """Model space back to pixels; learned images may leave [0, 1]."""
+        return self._map(images, 0, 1 / self.scale, self.mean)
+
+    def _map(self, images, before, scale, after):
+        images = np.asarray(images, np.float32)
+        if images.shape[1:] != np.broadcast_shapes(images.shape[1:], self.mean.shape):
+            raise InputError(f"images are {images.shape[1:]}, but the {self.kind} was fitted on {self.mean.shape}")
+        if self.basis is None:
+            return (images + before) * scale + after
+        matrix = (self.basis.T * scale) @ self.basis
+        result = np.empty_like(images)
+        for start in range(0, len(images), 4096):  # a block, so that nothing of the data's size is doubled
+            part = (images[start : start + 4096] + before).reshape(-1, len(matrix)) @ matrix
+            result[start : start + 4096] = part.reshape(-1, *images.shape[1:]) + after
+        return result
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """The fields as plain arrays, for an ``.npz``; `from_arrays` takes them back."""
+        arrays = {"preprocess": np.array(self.kind), "preprocess_mean": self.mean, "preprocess_scale": self.scale}
+        return arrays if self.basis is None else {**arrays, "preprocess_basis": self.basis}
+
+    @staticmethod
+    def from_arrays(arrays: dict[str, np.ndarray]) -> "Preprocess":
+        return Preprocess(
+            str(arrays["preprocess"]),
+            arrays["preprocess_mean"],
+            arrays["preprocess_scale"],
+            arrays.get("preprocess_basis"),
+        )
+
+
+def fit(kind: str, pixels: np.ndarray, regularisation: float = 0.1) -> Preprocess:
+    """Fits a preprocessing on training pixels ``[n, h, w, c]`` in [0, 1].
+
+    - ``standardise``: mean 0 and standard deviation 1 a channel.
+    - ``zca``: with the covariance ``V diag(v) V^T`` over pixels, ``A = s V diag(v + r mean(v))^-1/2 V^T``,
+      where ``r`` is ``regularisation`` (Nguyen et al. 2021, *Dataset Distillation with Infinitely Wide
+      Convolutional Networks*, use 0.1) and ``s`` makes the mean square of a feature 1.
+    - ``none``: the pixels themselves.
+
+    Raises:
+      InputError: an unknown kind, or data in which no pixel varies.
+    """
+    if kind == "none":
+        return Preprocess(kind, np.zeros((1, 1, 1), np.float32), np.ones((1, 1, 1), np.float32))
+    if kind == "standardise":
+        mean = pixels.mean((0, 1, 2), keepdims=True, dtype=np.float64)[0]
+        std = np.sqrt(np.mean((pixels - mean) ** 2, (0, 1, 2), keepdims=True, dtype=np.float64))[0]
+        _varies(std)
+        return Preprocess(kind, mean.astype(np.float32), (1 / np.maximum(std, 1e-8)).astype(np.float32))
+    if kind == "zca":
+        return _zca(pixels, regularisation)
+    raise unknown("preprocessing", kind, NAMES)
+
+
+def _zca(pixels: np.ndarray, regularisation: float) -> Preprocess:
+    mean = pixels.mean(0, dtype=np.float64).astype(np.float32)
+    dim = mean.size
+    covariance = np.zeros((dim, dim), np.float64)
+    for start in range(0, len(pixels), 4096):
+        part = (pixels[start : start + 4096] - mean).reshape(-1, dim)
+        covariance += part.T @ part
+    values, vectors = np.linalg.eigh(covariance / len(pixels))
+    values = np.maximum(values, 0)
+    _varies(values)
+    scale = 1 / np.sqrt(values + regularisation * values.mean())
+    scale /= np.sqrt(np.mean(values * scale**2))
+    return Preprocess("zca", mean, scale.astype(np.float32), np.ascontiguousarray(vectors.T, dtype=np.float32))
+
+
+def _varies(spread: np.ndarray) -> None:
+    if not spread.max() > 0:
+        raise InputError("no pixel of the training images varies: there is nothing to standardise")

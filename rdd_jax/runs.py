@@ -1,0 +1,198 @@
+"""A run folder: what is in it, written so that it is either whole or not there.
+
+``config.json``, ``metrics.jsonl``, ``checkpoints/``, ``synthetic.npz``, ``images.png``, ``curves.png``,
+``report.json``, ``report.html``.
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from rdd_jax import preprocess
+from rdd_jax.config import Distill
+from rdd_jax.data import integer_labels, read_npz, write_npz
+from rdd_jax.errors import InputError
+from rdd_jax.preprocess import Preprocess
+from rdd_jax.types import Synthetic, as_pixels, centred_one_hot
+
+
+def write_text(file: Path, text: str) -> None:
+    """Replaces a text file in one move."""
+    handle, name = tempfile.mkstemp(dir=file.parent, prefix=file.name, suffix=".part")
+    try:
+        with os.fdopen(handle, "w") as stream:
+            stream.write(text)
+        os.replace(name, file)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def write_json(file: Path, value: Any) -> None:
+    write_text(file, json.dumps(value, indent=2) + "\n")
+
+
+def check_new(path: Path) -> None:
+    """Raises `InputError` where ``path`` exists: nothing is ever overwritten."""
+    if path.exists():
+        raise InputError(f"{str(path)!r} exists: give another --out, or remove it")
+
+
+@dataclass(frozen=True)
+class Run:
+    """The paths and files of one run folder."""
+
+    folder: Path
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.folder / "checkpoints"
+
+    def create(self, config: Distill, environment: dict) -> None:
+        """Makes the folder with its ``config.json``; raises `InputError` where it exists."""
+        check_new(self.folder)
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir()
+        write_json(self.folder / "config.json", {**asdict(config), "environment": environment})
+
+    def config(self) -> Distill:
+        """The configuration of the run; raises `InputError` where the folder is none."""
+        file = self.folder / "config.json"
+        if not file.is_file():
+            raise InputError(f"{str(self.folder)!r} is no run folder: it has no config.json")
+        try:
+            values = json.loads(file.read_text())
+            return Distill(**{field.name: values[field.name] for field in fields(Distill)})
+        except (json.JSONDecodeError, KeyError) as error:
+            raise InputError(f"{str(file)!r} is broken or of another version ({error!r})") from error
+
+    def metrics(self) -> list[dict]:
+        """The rows of ``metrics.jsonl``; a last line cut short by a kill is dropped."""
+        file = self.folder / "metrics.jsonl"
+        if not file.is_file():
+            return []
+        rows = []
+        for line in file.read_text().splitlines(keepends=True):
+            if line.endswith("\n"):
+                rows.append(json.loads(line))
+        return rows
+
+    def rewrite_metrics(self, rows: Iterable[dict]) -> None:
+        write_text(self.folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+
+    def append_metrics(self, rows: Iterable[dict]) -> None:
+        with (self.folder / "metrics.jsonl").open("a") as stream:
+            stream.write("".join(json.dumps(row) + "\n" for row in rows))
+
+    def save_synthetic(self, saved: "SavedSet") -> None:
+        write_npz(self.folder / "synthetic.npz", **saved.to_arrays())
+
+
+@dataclass(frozen=True)
+class SavedSet:
+    """A synthetic set with all that it needs elsewhere.
+
+    In the file: ``images`` (pixel space, ``[m, h, w, c]`` float32; learned pixels may leave [0, 1]),
+    ``images_model`` (model space), ``labels`` (``[m, k]`` float32, centred: zero-sum rows for one-hot),
+    ``class_names``, ``preprocess`` and ``preprocess_mean``, ``_scale``, ``_basis`` (see `Preprocess`).
+    """
+
+    synthetic: Synthetic
+    preprocess: Preprocess
+    class_names: tuple[str, ...]
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        images = np.asarray(self.synthetic.images)
+        return {
+            "images": self.preprocess.invert(images),
+            "images_model": images,
+            "labels": np.asarray(self.synthetic.labels),
+            "class_names": np.array(self.class_names),
+            **self.preprocess.to_arrays(),
+        }
+
+
+def load_synthetic(file: Path) -> SavedSet:
+    """A set written by this library; raises `InputError` where the file is missing, broken or another's."""
+    arrays = read_npz(file)
+    needed = ("images_model", "labels", "class_names", "preprocess", "preprocess_mean", "preprocess_scale")
+    if missing := [key for key in needed if key not in arrays]:
+        raise InputError(f"{str(file)!r} has no {', '.join(missing)}: it was not written by this library")
+    images, labels = arrays["images_model"], arrays["labels"]
+    if not (np.isfinite(images).all() and np.isfinite(labels).all()):
+        raise InputError(f"{str(file)!r} holds NaN or infinite values")
+    synthetic = Synthetic(jnp.asarray(images), jnp.asarray(labels))
+    return SavedSet(synthetic, Preprocess.from_arrays(arrays), tuple(str(name) for name in arrays["class_names"]))
+
+
+def foreign_set(
+    file: Path, shape: tuple[int, ...], classes: int, space: str, fitted: preprocess.Preprocess
+) -> Synthetic:
+    """A set made elsewhere, in model space.
+
+    Args:
+      file: an ``.npz`` with ``images`` ``[m, h, w, c]`` or ``[m, c, h, w]`` and ``labels``: ``[m]`` integers, or
+        ``[m, k]`` one-hot or soft.
+      shape: ``(h, w, c)`` of the real data.
+      space: ``"pixel"``: 0..255 integers or [0, 1]; ``"model"``: already preprocessed.
+      fitted: what takes pixels to model space.
+
+    Raises:
+      InputError: missing keys, shapes that do not fit the data, NaN, labels out of range.
+    """
+    arrays = read_npz(file)
+    if missing := [key for key in ("images", "labels") if key not in arrays]:
+        raise InputError(f"{str(file)!r} has no {' and no '.join(missing)} (it has {', '.join(arrays) or 'nothing'})")
+    images = _to_nhwc(arrays["images"], shape, file)
+    labels = _centred(arrays["labels"], len(images), classes, file)
+    if not np.isfinite(images.astype(np.float32)).all():
+        raise InputError(f"{str(file)!r} holds NaN or infinite pixels")
+    if space == "model":
+        return Synthetic(jnp.asarray(images, jnp.float32), labels)
+    if np.issubdtype(images.dtype, np.integer):
+        if images.min() < 0 or images.max() > 255:
+            raise InputError(f"{str(file)!r} has integer pixels {images.min()}..{images.max()}: expected 0..255")
+        images = images.astype(np.uint8)
+    elif np.abs(images).max() > 16:
+        raise InputError(
+            f"{str(file)!r} has floating-point pixels up to {np.abs(images).max():g}: give [0, 1] "
+            "(or integers 0..255), or say --space model if they are already preprocessed"
+        )
+    return Synthetic(jnp.asarray(fitted.apply(as_pixels(images))), labels)
+
+
+def _to_nhwc(images: np.ndarray, shape: tuple[int, ...], file: Path) -> np.ndarray:
+    height, width, channels = shape
+    if images.shape[1:] == shape:
+        return images
+    if images.shape[1:] == (channels, height, width):
+        return np.moveaxis(images, 1, -1)
+    raise InputError(
+        f"{str(file)!r} has images of shape {images.shape}, the data of {shape}: expected "
+        f"[m, {height}, {width}, {channels}] or [m, {channels}, {height}, {width}]"
+    )
+
+
+def _centred(labels: np.ndarray, images: int, classes: int, file: Path):
+    if len(labels) != images:
+        raise InputError(f"{str(file)!r} has {len(labels)} labels for {images} images")
+    if labels.ndim == 1:
+        labels = integer_labels(labels, "labels")
+        if labels.min() < 0 or labels.max() >= classes:
+            bad = labels.min() if labels.min() < 0 else labels.max()
+            raise InputError(f"{str(file)!r} has label {bad}: the data has classes 0..{classes - 1}")
+        return centred_one_hot(labels, classes)
+    if labels.shape != (images, classes):
+        raise InputError(f"{str(file)!r} has labels of shape {labels.shape}: expected ({images},) or ({images}, {classes})")
+    labels = labels.astype(np.float32)
+    if not np.isfinite(labels).all():
+        raise InputError(f"{str(file)!r} holds NaN or infinite labels")
+    # Rows that sum to one are distributions; regression targets, which sum to zero, are centred already.
+    return jnp.asarray(labels - labels.sum(1, keepdims=True) / classes)

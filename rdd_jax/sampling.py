@@ -1,0 +1,52 @@
+"""Samplers: which real examples a step sees.
+
+``sampler(key, data: Examples) -> (index [B], weight [B])``, inside ``jit``. Draws are with replacement,
+so that a step is independent of the ones before it and a resumed run repeats an uninterrupted one.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from rdd_jax.errors import at_least, choose
+from rdd_jax.types import Examples, PRNGKey
+
+Sampler = Callable[[PRNGKey, Examples], tuple[Int[Array, " b"], Float[Array, " b"]]]
+
+
+def uniform(batch: int) -> Sampler:
+    """``batch`` examples, every one equally likely."""
+    at_least("batch", batch, 1)
+
+    def sample(key: PRNGKey, data: Examples):
+        return jax.random.randint(key, (batch,), 0, len(data.labels)), jnp.ones(batch)
+
+    return sample
+
+
+def balanced(batch: int) -> Sampler:
+    """``batch`` examples; every class equally likely, and within a class every example."""
+    at_least("batch", batch, 1)
+
+    def sample(key: PRNGKey, data: Examples):
+        label = jnp.argmax(data.labels, 1)
+        classes = data.labels.shape[1]
+        order = jnp.argsort(label)
+        counts = jnp.bincount(label, length=classes)
+        first = jnp.cumsum(counts) - counts
+        class_key, member_key = jax.random.split(key)
+        drawn = jax.random.randint(class_key, (batch,), 0, classes)
+        member = jax.random.randint(member_key, (batch,), 0, counts[drawn])
+        return order[first[drawn] + member], jnp.ones(batch)
+
+    return sample
+
+
+SAMPLERS = {"uniform": uniform, "balanced": balanced}
+
+
+def sampler_by_name(name: str, batch: int) -> Sampler:
+    """A sampler of `SAMPLERS`; raises `InputError` on an unknown name or ``batch < 1``."""
+    return choose("sampler", name, SAMPLERS)(batch)

@@ -1,0 +1,94 @@
+"""Which real examples stand for the rest: subsets of a class, the baselines of every table.
+
+``select(seed, images, labels, ipc) -> index [classes * ipc]``, class by class in order, on the host.
+``images`` ``[n, ...]`` are in whatever space distances should be taken, ``labels`` ``[n]`` are integers.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+
+from rdd_jax.errors import InputError, at_least, choose
+
+Select = Callable[[int, np.ndarray, np.ndarray, int], np.ndarray]
+
+
+def check_ipc(labels: np.ndarray, ipc: int, class_names: tuple[str, ...]) -> None:
+    """Raises `InputError` where ``ipc < 1`` or a class has fewer than ``ipc`` examples."""
+    at_least("ipc", ipc, 1)
+    counts = np.bincount(labels, minlength=len(class_names))
+    if counts.min() < ipc:
+        name = class_names[counts.argmin()]
+        raise InputError(f"ipc is {ipc}, but class {name!r} has {counts.min()} training examples: lower ipc")
+
+
+def _per_class(
+    choose_members: Callable[[np.random.Generator, np.ndarray, int], np.ndarray],
+    seed: int,
+    images: np.ndarray,
+    labels: np.ndarray,
+    ipc: int,
+) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    chosen = []
+    for c in range(int(labels.max()) + 1):
+        members = np.flatnonzero(labels == c)
+        flat = images[members].reshape(len(members), -1)
+        chosen.append(members[choose_members(rng, flat, ipc)])
+    return np.concatenate(chosen)
+
+
+def _random(rng: np.random.Generator, flat: np.ndarray, ipc: int) -> np.ndarray:
+    return rng.choice(len(flat), ipc, replace=False)
+
+
+def kmeans_centres(rng: np.random.Generator, flat: np.ndarray, k: int) -> np.ndarray:
+    """``[k, d]`` centres of scikit-learn's k-means (one k-means++ start, at most 30 iterations)."""
+    from sklearn.cluster import KMeans
+
+    fitted = KMeans(k, n_init=1, max_iter=30, random_state=int(rng.integers(2**31))).fit(flat)
+    return fitted.cluster_centers_
+
+
+def _nearest_to_centres(rng: np.random.Generator, flat: np.ndarray, ipc: int) -> np.ndarray:
+    """The examples nearest to the centres, each taken once."""
+    centres = kmeans_centres(rng, flat, ipc)
+    distance = (flat**2).sum(1)[None] - 2 * centres @ flat.T
+    chosen = np.empty(ipc, np.int64)
+    for i, row in enumerate(distance):
+        chosen[i] = row.argmin()
+        distance[:, chosen[i]] = np.inf
+    return chosen
+
+
+def _herding(rng: np.random.Generator, flat: np.ndarray, ipc: int) -> np.ndarray:
+    """Greedily the example that brings the mean of the chosen nearest to the mean of the class.
+
+    Welling 2009, *Herding Dynamical Weights to Learn*, in the form of Rebuffi et al. 2017. Deterministic.
+    """
+    del rng
+    mean = flat.mean(0)
+    total = np.zeros_like(mean)
+    norms = (flat**2).sum(1)
+    free = np.ones(len(flat), bool)
+    chosen = np.empty(ipc, np.int64)
+    for i in range(ipc):
+        # |mean - (total + x) / (i + 1)|^2 up to a constant and a factor
+        cost = norms - 2 * flat @ ((i + 1) * mean - total)
+        chosen[i] = np.where(free, cost, np.inf).argmin()
+        free[chosen[i]] = False
+        total += flat[chosen[i]]
+    return chosen
+
+
+random: Select = partial(_per_class, _random)
+kmeans: Select = partial(_per_class, _nearest_to_centres)
+herding: Select = partial(_per_class, _herding)
+
+SUBSETS: dict[str, Select] = {"random": random, "kmeans": kmeans, "herding": herding}
+
+
+def subset_by_name(name: str) -> Select:
+    """A selector of `SUBSETS`; raises `InputError` on an unknown name."""
+    return choose("subset", name, SUBSETS)
