@@ -66,9 +66,13 @@ def _resolve(command: DistillCommand, arguments: list[str]) -> tuple[Distill, Pa
     given = tyro.cli(DistillCommand, args=arguments[1:], default=replace(command, config=saved)).config
     old, new = asdict(saved), asdict(given)
     if changed := [f"--{key.replace('_', '-')} {new[key]} (it has {old[key]})" for key in old if old[key] != new[key]]:
-        raise InputError(f"cannot resume {str(command.resume)!r} with {', '.join(changed)}: leave it out or start a new run")
+        raise InputError(
+            f"cannot resume {str(command.resume)!r} with {', '.join(changed)}: leave it out or start a new run"
+        )
     if command.out not in (None, command.resume):
-        raise InputError(f"--out {str(command.out)!r} beside --resume {str(command.resume)!r}: a run stays in its folder")
+        raise InputError(
+            f"--out {str(command.out)!r} beside --resume {str(command.resume)!r}: a run stays in its folder"
+        )
     return saved, command.resume
 
 
@@ -125,7 +129,8 @@ class _Drawn:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
+        console = Console(stderr=True)
+        self._bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
         self._task = self._bar.add_task("starting", total=None)
 
     def __enter__(self) -> "_Drawn":

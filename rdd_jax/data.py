@@ -8,6 +8,7 @@ import io
 import os
 import tempfile
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -107,9 +108,10 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise InputError(f"no file {str(path)!r}")
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # Opened here, not by NumPy, which leaves a file that it cannot read open.
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             return {key: file[key] for key in file.files}
-    except (zipfile.BadZipFile, EOFError, OSError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
         raise InputError(f"{str(path)!r} is truncated or no .npz file ({error}): write it again") from error
     except ValueError as error:
         raise InputError(
@@ -202,7 +204,9 @@ def _class_folders(path: Path, class_names: tuple[str, ...]) -> Data:
             images.append(pixels)
             labels.append(label)
     if not images:
-        raise InputError(f"no images under {str(path)!r}: expected files ({', '.join(sorted(IMAGE_SUFFIXES))}) a class folder")
+        raise InputError(
+            f"no images under {str(path)!r}: expected files ({', '.join(sorted(IMAGE_SUFFIXES))}) a class folder"
+        )
     return Data(np.stack(images), np.array(labels, np.int32), class_names)
 
 
@@ -226,7 +230,7 @@ def _tfds(name: str, tfds_dir: str | None) -> dict[str, Data]:
         where = f"data_dir={directory!r}" if directory else ""
         raise InputError(
             f"TFDS set {name!r} is not prepared under {builder.data_path.parent.parent}: prepare it once with "
-            f"`python -c \"import tensorflow_datasets as tfds; tfds.builder({name!r}, {where})"
+            f'`python -c "import tensorflow_datasets as tfds; tfds.builder({name!r}, {where})'
             ".download_and_prepare(file_format='array_record')\"`, or set TFDS_DATA_DIR"
         )
     features = builder.info.features
@@ -289,7 +293,7 @@ def write_npz(file: Path, **arrays: np.ndarray) -> None:
     handle, name = tempfile.mkstemp(dir=file.parent, suffix=".npz.part")
     try:
         with os.fdopen(handle, "wb") as stream:
-            np.savez(stream, **arrays)
+            np.savez(stream, allow_pickle=False, **arrays)
         os.replace(name, file)
     except BaseException:
         Path(name).unlink(missing_ok=True)

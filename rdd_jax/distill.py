@@ -118,27 +118,29 @@ def one_blas_thread() -> threadpool_limits:
     return threadpool_limits(1, user_api="blas")
 
 
+DEFAULT_SAMPLER = uniform(5000)
+DEFAULT_OPTIMIZER = optax.adam(4e-2)
+DEFAULT_PARAMETERISATION = pixels()
+
+
 def make_distiller(
     objective: Objective,
-    sampler: Sampler | None = None,
+    sampler: Sampler = DEFAULT_SAMPLER,
     risk: Risk = mean,
-    optimizer: optax.GradientTransformation | None = None,
-    parameterisation: Parameterisation | None = None,
+    optimizer: optax.GradientTransformation = DEFAULT_OPTIMIZER,
+    parameterisation: Parameterisation = DEFAULT_PARAMETERISATION,
     augment: Augment = none,
 ) -> Distiller:
     """Composes a distiller.
 
     Args:
       objective: see `rdd_jax.objectives`.
-      sampler: default `sampling.uniform` with batches of 5,000.
+      sampler: see `rdd_jax.sampling`; default uniform, batches of 5,000.
       risk: see `rdd_jax.risk`; default the mean, which is plain distillation.
       optimizer: any Optax transformation of the parameters; default ``adam(4e-2)``.
-      parameterisation: default the pixels, labels fixed.
+      parameterisation: see `rdd_jax.parameterise`; default the pixels, labels fixed.
       augment: applied to the real images of a batch.
     """
-    sampler = sampler or uniform(5000)
-    optimizer = optimizer or optax.adam(4e-2)
-    parameterisation = parameterisation or pixels()
 
     def init(synthetic: Synthetic) -> State:
         params, fixed = parameterisation.init(synthetic)

@@ -9,7 +9,7 @@ import numpy as np
 from rdd_jax import krr, training
 from rdd_jax.metrics import accuracy
 from rdd_jax.networks import NETWORKS, Network, network_by_name
-from rdd_jax.selection import SUBSETS
+from rdd_jax.selection import SUBSETS, principal
 from rdd_jax.types import Kernel, Synthetic, centred_one_hot
 
 Predict = Callable[[np.ndarray], np.ndarray]
@@ -65,7 +65,12 @@ def learner_by_name(name: str, kernel: Kernel, reg: float, classes: int) -> Lear
 
 
 def evaluate(
-    name: str, sets: Mapping[int, Synthetic], learner_name: str, learner: Learner, images: np.ndarray, labels: np.ndarray
+    name: str,
+    sets: Mapping[int, Synthetic],
+    learner_name: str,
+    learner: Learner,
+    images: np.ndarray,
+    labels: np.ndarray,
 ) -> Evaluation:
     """Fits ``learner`` to the set of each seed and measures its accuracy.
 
@@ -88,15 +93,20 @@ def evaluate(
 def baselines(
     images: np.ndarray, labels: np.ndarray, classes: int, ipc: int, seeds: Sequence[int]
 ) -> dict[str, dict[int, Synthetic]]:
-    """Subsets of the real data: ``{random | kmeans | herding: {seed: set}}``. Herding has one set for all seeds."""
+    """Subsets of the real data: ``{random | kmeans | herding: {seed: set}}``.
+
+    K-means clusters the leading principal components (`selection.principal`), herding the images themselves, with
+    one and the same set for all seeds.
+    """
     sets: dict[str, dict[int, Synthetic]] = {}
+    features = {"kmeans": principal(images)}
     for name, select in SUBSETS.items():
         drawn: dict[int, Synthetic] = {}
         for seed in seeds:
             if name == "herding" and drawn:
                 drawn[seed] = drawn[seeds[0]]
                 continue
-            index = select(seed, images, labels, ipc)
+            index = select(seed, features.get(name, images), labels, ipc)
             drawn[seed] = Synthetic(jnp.asarray(images[index]), centred_one_hot(labels[index], classes))
         sets[name] = drawn
     return sets

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 
 from rdd_jax.errors import choose
-from rdd_jax.selection import kmeans_centres
+from rdd_jax.selection import kmeans_clusters, principal
 from rdd_jax.selection import random as random_subset
 
 Initialise = Callable[[int, np.ndarray, np.ndarray, int], np.ndarray]
@@ -21,13 +21,15 @@ def random(seed: int, images: np.ndarray, labels: np.ndarray, ipc: int) -> np.nd
 
 
 def kmeans(seed: int, images: np.ndarray, labels: np.ndarray, ipc: int) -> np.ndarray:
-    """The ``ipc`` k-means centres of every class."""
+    """The means of the ``ipc`` k-means clusters of every class, found in `selection.principal`."""
     rng = np.random.default_rng(seed)
-    shape = images.shape[1:]
-    centres = [
-        kmeans_centres(rng, images[labels == c].reshape(-1, np.prod(shape)), ipc) for c in range(labels.max() + 1)
-    ]
-    return np.concatenate(centres).reshape(-1, *shape).astype(images.dtype)
+    features = principal(images)
+    means = []
+    for c in range(int(labels.max()) + 1):
+        members = np.flatnonzero(labels == c)
+        _, cluster = kmeans_clusters(rng, features[members], ipc)
+        means += [images[members[cluster == k]].mean(0) for k in range(ipc)]
+    return np.stack(means)
 
 
 def noise(seed: int, images: np.ndarray, labels: np.ndarray, ipc: int) -> np.ndarray:

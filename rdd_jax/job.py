@@ -22,8 +22,8 @@ from rdd_jax import initialise, krr, objectives, plots, preprocess, report, runs
 from rdd_jax.augment import augment_by_name, check_augment
 from rdd_jax.checkpoint import Checkpoints
 from rdd_jax.config import Distill, Evaluate
-from rdd_jax.distill import Distiller, Diverged, State, make_distiller, one_blas_thread
-from rdd_jax.errors import InputError, at_least, choose, unknown
+from rdd_jax.distill import Distiller, Diverged, State, make_distiller
+from rdd_jax.errors import InputError, at_least, unknown
 from rdd_jax.evaluate import LEARNERS, Evaluation, baselines, evaluate, learner_by_name
 from rdd_jax.kernels import kernel_by_name
 from rdd_jax.metrics import accuracy
@@ -133,9 +133,7 @@ class Prepared:
         return self.fitted.apply(part.pixels)
 
 
-def prepare(
-    splits: Splits, kind: str, zca_reg: float = 0.1, fitted: preprocess.Preprocess | None = None
-) -> Prepared:
+def prepare(splits: Splits, kind: str, zca_reg: float = 0.1, fitted: preprocess.Preprocess | None = None) -> Prepared:
     """Preprocesses the training images, with ``fitted`` where it is given."""
     train_pixels = splits.train.pixels
     fitted = fitted or preprocess.fit(kind, train_pixels, zca_reg)
@@ -220,9 +218,7 @@ def _check_shapes(config: Distill, splits: Splits) -> None:
 
 
 def _with_solved_labels(config: Distill, prepared: Prepared, kernel: Kernel, synthetic: Synthetic) -> Synthetic:
-    labels = krr.label_solve(
-        kernel, synthetic.images, prepared.train, prepared.one_hot, config.reg, config.label_reg
-    )
+    labels = krr.label_solve(kernel, synthetic.images, prepared.train, prepared.one_hot, config.reg, config.label_reg)
     return synthetic._replace(labels=labels)
 
 
@@ -271,9 +267,7 @@ def _optimise(
     return _with_solved_labels(config, prepared, kernel, synthetic) if config.labels == "solved" else synthetic
 
 
-def _validate(
-    config: Distill, prepared: Prepared, kernel: Kernel, synthetic: Synthetic, images: np.ndarray
-) -> float:
+def _validate(config: Distill, prepared: Prepared, kernel: Kernel, synthetic: Synthetic, images: np.ndarray) -> float:
     if config.labels == "solved":
         synthetic = _with_solved_labels(config, prepared, kernel, synthetic)
     return accuracy(krr.fit(kernel, synthetic, config.reg)(images), prepared.splits.validation.labels)

@@ -95,7 +95,8 @@ def fit(kernel: Kernel, synthetic: Synthetic, reg: float = 1e-6) -> Regressor:
 def _moments(kernel: Kernel):
     def moments(x, y, weight, support):
         cross = kernel(support, x)
-        return (cross * weight) @ cross.T, (cross * weight) @ y
+        weighted = cross * weight[None, :]
+        return weighted @ cross.T, weighted @ y
 
     return jax.jit(moments)
 

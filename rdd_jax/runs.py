@@ -190,7 +190,9 @@ def _centred(labels: np.ndarray, images: int, classes: int, file: Path):
             raise InputError(f"{str(file)!r} has label {bad}: the data has classes 0..{classes - 1}")
         return centred_one_hot(labels, classes)
     if labels.shape != (images, classes):
-        raise InputError(f"{str(file)!r} has labels of shape {labels.shape}: expected ({images},) or ({images}, {classes})")
+        raise InputError(
+            f"{str(file)!r} has labels of shape {labels.shape}: expected ({images},) or ({images}, {classes})"
+        )
     labels = labels.astype(np.float32)
     if not np.isfinite(labels).all():
         raise InputError(f"{str(file)!r} holds NaN or infinite labels")

@@ -43,17 +43,30 @@ def _random(rng: np.random.Generator, flat: np.ndarray, ipc: int) -> np.ndarray:
     return rng.choice(len(flat), ipc, replace=False)
 
 
-def kmeans_centres(rng: np.random.Generator, flat: np.ndarray, k: int) -> np.ndarray:
-    """``[k, d]`` centres of scikit-learn's k-means (one k-means++ start, at most 30 iterations)."""
+def principal(images: np.ndarray, components: int = 64) -> np.ndarray:
+    """``[n, components]``: the leading principal components, or the flat images where those are fewer numbers.
+
+    Clusters of images live there, and k-means takes a fiftieth of the time. Randomised PCA, fixed seed.
+    """
+    from sklearn.decomposition import PCA
+
+    flat = images.reshape(len(images), -1)
+    if min(flat.shape) <= components:
+        return flat
+    return PCA(components, svd_solver="randomized", iterated_power=2, random_state=0).fit_transform(flat)
+
+
+def kmeans_clusters(rng: np.random.Generator, features: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """``([k, d] centres, [n] cluster)`` of scikit-learn's k-means: one k-means++ start, at most 100 iterations."""
     from sklearn.cluster import KMeans
 
-    fitted = KMeans(k, n_init=1, max_iter=30, random_state=int(rng.integers(2**31))).fit(flat)
-    return fitted.cluster_centers_
+    fitted = KMeans(k, n_init=1, max_iter=100, random_state=int(rng.integers(2**31))).fit(features)
+    return fitted.cluster_centers_, fitted.labels_
 
 
 def _nearest_to_centres(rng: np.random.Generator, flat: np.ndarray, ipc: int) -> np.ndarray:
-    """The examples nearest to the centres, each taken once."""
-    centres = kmeans_centres(rng, flat, ipc)
+    """The examples nearest to the k-means centres, each taken once."""
+    centres, _ = kmeans_clusters(rng, flat, ipc)
     distance = (flat**2).sum(1)[None] - 2 * centres @ flat.T
     chosen = np.empty(ipc, np.int64)
     for i, row in enumerate(distance):

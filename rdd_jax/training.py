@@ -1,6 +1,7 @@
 """Training finite networks on a small set alone, by the recipe of the published tables."""
 
 from functools import partial
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import jax
@@ -58,51 +59,58 @@ def train(network: Network, synthetic: Synthetic, seeds: list[int], recipe: Reci
     side = min(synthetic.images.shape[1:3])
     if side < network.smallest:
         raise InputError(f"images of side {side} are too small for this network: it needs {network.smallest} or more")
-    one = partial(_train_compiled, network, recipe, are_distributions(synthetic.labels))
+    distribution = are_distributions(synthetic.labels)
     if network.convolutional and jax.default_backend() == "cpu":
-        return [_train_in_steps(network, recipe, synthetic, jax.random.key(seed)) for seed in seeds]
+        return [_train_in_steps(network, recipe, distribution, synthetic, seed) for seed in seeds]
     keys = jax.vmap(jax.random.key)(jnp.array(seeds))
-    variables = jax.jit(jax.vmap(one, in_axes=(None, 0)))(synthetic, keys)
-    return [jax.tree.map(lambda leaf: leaf[i], variables) for i in range(len(seeds))]
+    variables = _train_together(network, recipe, distribution, synthetic, keys)
+    return [jax.tree.map(itemgetter(i), variables) for i in range(len(seeds))]
 
 
-def _update(network: Network, optimizer, distribution: bool, carry, images: Array, labels: Array):
+def _start(network: Network, recipe: Recipe, images: Array, key: PRNGKey):
+    optimizer = recipe.optimizer(len(images))
+    init_key, order_key = jax.random.split(key)
+    variables = network.init(init_key, images[:1])
+    return (variables, optimizer.init(variables)), order_key
+
+
+def _batches(order_key: PRNGKey, epoch: int | Array, images: int, batch: int) -> list[Array]:
+    order = jax.random.permutation(jax.random.fold_in(order_key, epoch), images)
+    return [order[start : start + batch] for start in range(0, images, batch)]
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=3)
+def _update(network: Network, recipe: Recipe, distribution: bool, carry, synthetic: Synthetic, index: Array):
     variables, optimizer_state = carry
+    images, labels = synthetic.images[index], synthetic.labels[index]
     gradient = jax.grad(lambda v: loss(network.apply(v, images), labels, distribution))(variables)
-    updates, optimizer_state = optimizer.update(gradient, optimizer_state, variables)
+    updates, optimizer_state = recipe.optimizer(len(synthetic.images)).update(gradient, optimizer_state, variables)
     return optax.apply_updates(variables, updates), optimizer_state
 
 
-def _batches(order: Array, batch: int) -> list[Array]:
-    return [order[start : start + batch] for start in range(0, len(order), batch)]
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _train_together(network: Network, recipe: Recipe, distribution: bool, synthetic: Synthetic, keys: Array):
+    """One compiled loop; the variables of every key, stacked."""
+
+    def train_one(key: PRNGKey):
+        carry, order_key = _start(network, recipe, synthetic.images, key)
+
+        def epoch(i, carry):
+            for index in _batches(order_key, i, len(synthetic.images), recipe.batch):
+                carry = _update(network, recipe, distribution, carry, synthetic, index)
+            return carry
+
+        return jax.lax.fori_loop(0, recipe.epochs, epoch, carry)[0]
+
+    return jax.vmap(train_one)(keys)
 
 
-def _train_compiled(network: Network, recipe: Recipe, distribution: bool, synthetic: Synthetic, key: PRNGKey):
-    images, labels = synthetic
-    optimizer = recipe.optimizer(len(images))
-    init_key, order_key = jax.random.split(key)
-    variables = network.init(init_key, images[:1])
-
-    def epoch(i, carry):
-        order = jax.random.permutation(jax.random.fold_in(order_key, i), len(images))
-        for index in _batches(order, recipe.batch):
-            carry = _update(network, optimizer, distribution, carry, images[index], labels[index])
-        return carry
-
-    return jax.lax.fori_loop(0, recipe.epochs, epoch, (variables, optimizer.init(variables)))[0]
-
-
-def _train_in_steps(network: Network, recipe: Recipe, synthetic: Synthetic, key: PRNGKey):
-    images, labels = synthetic
-    optimizer = recipe.optimizer(len(images))
-    init_key, order_key = jax.random.split(key)
-    variables = network.init(init_key, images[:1])
-    carry = (variables, optimizer.init(variables))
-    update = jax.jit(partial(_update, network, optimizer, are_distributions(labels)), donate_argnums=0)
+def _train_in_steps(network: Network, recipe: Recipe, distribution: bool, synthetic: Synthetic, seed: int):
+    """A call a step; the same variables as `_train_together`, up to rounding."""
+    carry, order_key = _start(network, recipe, synthetic.images, jax.random.key(seed))
     for i in range(recipe.epochs):
-        order = jax.random.permutation(jax.random.fold_in(order_key, i), len(images))
-        for index in _batches(order, recipe.batch):
-            carry = update(carry, images[index], labels[index])
+        for index in _batches(order_key, i, len(synthetic.images), recipe.batch):
+            carry = _update(network, recipe, distribution, carry, synthetic, index)
     return carry[0]
 
 

@@ -131,7 +131,11 @@ def _check_images(images: np.ndarray) -> None:
     if not np.issubdtype(images.dtype, np.floating):
         raise InputError(f"images are {images.dtype}: give uint8 in 0..255 or floating point in [0, 1]")
     if not np.isfinite(images).all():
-        raise InputError(f"images hold {np.count_nonzero(~np.isfinite(images))} NaN or infinite pixels: mend or drop them")
+        raise InputError(
+            f"images hold {np.count_nonzero(~np.isfinite(images))} NaN or infinite pixels: mend or drop them"
+        )
+    if images.min() < 0 or images.max() > 1:
+        raise InputError(f"images hold pixels {images.min():g} to {images.max():g}: give [0, 1], or uint8 in 0..255")
 
 
 def _check_codes(what: str, codes: np.ndarray, n: int, count: int) -> None:

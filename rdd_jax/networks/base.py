@@ -1,7 +1,8 @@
 """What every finite network is, and the initialisation that the published recipes assume."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple, cast
 
 import flax.linen as nn
 from jaxtyping import Array, Float
@@ -29,6 +30,16 @@ class Network(NamedTuple):
     convolutional: bool
 
 
+@dataclass(frozen=True)
+class _Apply:
+    """``module.apply`` that compares equal for equal modules, so that one compilation serves them all."""
+
+    module: nn.Module
+
+    def __call__(self, variables: Any, images: Float[Array, "n h w c"]) -> Float[Array, "n k"]:
+        return cast(Array, self.module.apply(variables, images))
+
+
 def from_flax(module: nn.Module, smallest: int = 1, convolutional: bool = True) -> Network:
     """Any Flax module that maps images to logits and keeps no state but parameters."""
-    return Network(module.init, module.apply, smallest, convolutional)
+    return Network(module.init, _Apply(module), smallest, convolutional)

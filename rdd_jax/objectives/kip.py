@@ -69,7 +69,7 @@ def _best_alpha(gram: Array, cross: Array, batch: Batch, reg: float, penalty: Ar
     ``alpha`` itself square a condition number that float32 does not have to spare."""
     cholesky = krr.factor(gram, reg)
     white = jax.scipy.linalg.solve_triangular(cholesky, cross, lower=True)
-    weighted = white * (batch.weight / jnp.sum(batch.weight))
+    weighted = white * (batch.weight / jnp.sum(batch.weight))[None, :]
     normal = weighted @ white.T + penalty * jnp.eye(len(gram), dtype=gram.dtype)
     beta = krr.solve(jnp.linalg.cholesky(normal), weighted @ batch.labels)
     return jax.scipy.linalg.solve_triangular(cholesky, beta, lower=True, trans=1)

@@ -1,0 +1,141 @@
+"""Our KIP step against the same step written plainly on a stax kernel, in one run.
+
+    python -m benchmarks.kip_step [--batch 5000 --ipc 10 --side 32 --channels 3 --depth 1 --rounds 15]
+
+Prints milliseconds a step, GFLOP/s of the two large products that a step cannot do without
+(``4 * batch * m * d`` floating-point operations), and their share of this machine's own square sgemm,
+measured between the rounds. Random pixels: only the time counts. The rounds alternate between the two, so
+that the ratio holds where the machine's speed drifts. Run it on an otherwise idle machine.
+"""
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import optax
+import rich
+import tyro
+from rich.table import Table
+
+from rdd_jax.distill import DISPATCH, make_distiller, one_blas_thread
+from rdd_jax.kernels import fc_ntk
+from rdd_jax.kernels.stax import load
+from rdd_jax.objectives import kip
+from rdd_jax.sampling import uniform
+from rdd_jax.types import Examples, Synthetic, centred_one_hot
+
+
+@dataclass(frozen=True)
+class Size:
+    """What to time."""
+
+    examples: int = 50_000
+    batch: int = 5000
+    ipc: int = 10
+    side: int = 32
+    channels: int = 3
+    depth: int = 1
+    rounds: int = 15
+    sgemm: int = 2048
+
+    @property
+    def flop(self) -> float:
+        return 4.0 * self.batch * 10 * self.ipc * self.side**2 * self.channels
+
+
+def problem(size: Size) -> tuple[Examples, Synthetic]:
+    data_key, set_key = jax.random.split(jax.random.key(0))
+    shape = (size.side, size.side, size.channels)
+    labels = centred_one_hot(jnp.arange(size.examples) % 10, 10)
+    data = Examples(jax.random.normal(data_key, (size.examples, *shape)), labels, jnp.zeros(size.examples, jnp.int32))
+    images = jax.random.normal(set_key, (10 * size.ipc, *shape))
+    return data, Synthetic(images, centred_one_hot(jnp.repeat(jnp.arange(10), size.ipc), 10))
+
+
+def plain_stax(size: Size, data: Examples, synthetic: Synthetic) -> Callable[[], None]:
+    """One step a call, as the KIP notebook has it: kernel, solve, gradient, Adam."""
+    stax = load()
+    layers = [stax.Flatten()]
+    for _ in range(size.depth):
+        layers += [stax.Dense(1, 2**0.5, 0.1), stax.Relu()]
+    _, _, kernel = stax.serial(*layers, stax.Dense(1, 2**0.5, 0.1))
+    optimizer = optax.adam(4e-2)
+
+    def loss(images, x, y):
+        gram = kernel(images, images, "ntk")
+        ridge = 1e-6 * jnp.trace(gram) / len(gram) * jnp.eye(len(gram))
+        prediction = kernel(x, images, "ntk") @ jax.scipy.linalg.solve(gram + ridge, synthetic.labels, assume_a="pos")
+        return 0.5 * jnp.mean(jnp.sum((prediction - y) ** 2, 1))
+
+    @jax.jit
+    def step(images, state, key, data):
+        index = jax.random.randint(key, (size.batch,), 0, size.examples)
+        gradient = jax.grad(loss)(images, data.images[index], data.labels[index])
+        updates, state = optimizer.update(gradient, state)
+        return optax.apply_updates(images, updates), state
+
+    carry = (synthetic.images, optimizer.init(synthetic.images))
+    keys = iter(jax.random.split(jax.random.key(1), DISPATCH * (size.rounds + 2)))
+
+    def call() -> None:
+        nonlocal carry
+        for _ in range(DISPATCH):
+            carry = jax.block_until_ready(step(*carry, next(keys), data))
+
+    return call
+
+
+def ours(size: Size, data: Examples, synthetic: Synthetic) -> Callable[[], None]:
+    """One dispatch of the distiller a call."""
+    distiller = make_distiller(kip(fc_ntk(size.depth)), sampler=uniform(size.batch), optimizer=optax.adam(4e-2))
+    state = distiller.init(synthetic)
+
+    def call() -> None:
+        nonlocal state
+        with one_blas_thread():
+            state, _ = jax.block_until_ready(distiller.advance(jax.random.key(1), state, data, jnp.asarray(DISPATCH)))
+
+    return call
+
+
+def sgemm(size: Size) -> Callable[[], None]:
+    matrix = jax.random.normal(jax.random.key(2), (size.sgemm, size.sgemm))
+    product = jax.jit(lambda a: jnp.matmul(a, a, precision="highest"))
+
+    def call() -> None:
+        for _ in range(DISPATCH):
+            jax.block_until_ready(product(matrix))
+
+    return call
+
+
+def main(size: Size) -> None:
+    data, synthetic = problem(size)
+    calls = {"plain stax": plain_stax(size, data, synthetic), "ours": ours(size, data, synthetic), "sgemm": sgemm(size)}
+    for call in calls.values():
+        call()
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(size.rounds):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call()
+            seconds[name].append((time.perf_counter() - start) / DISPATCH)
+    device = jax.devices()[0]
+    title = f"KIP step: batch {size.batch}, m {10 * size.ipc}, d {size.side**2 * size.channels}, depth {size.depth}; "
+    table = Table("", "ms, median (min to max)", "GFLOP/s", "of sgemm", title=f"{title}{device.device_kind}")
+    flop = {"plain stax": size.flop, "ours": size.flop, "sgemm": 2.0 * size.sgemm**3}
+    rate = {name: flop[name] / statistics.median(times) / 1e9 for name, times in seconds.items()}
+    for name, times in seconds.items():
+        ms = [1e3 * t for t in (statistics.median(times), min(times), max(times))]
+        share = f"{rate[name] / rate['sgemm']:.0%}"
+        table.add_row(name, f"{ms[0]:.1f} ({ms[1]:.1f} to {ms[2]:.1f})", f"{rate[name]:.0f}", share)
+    rich.print(table)
+    ratios = [a / b for a, b in zip(seconds["plain stax"], seconds["ours"], strict=True)]
+    print(f"ours is {statistics.median(ratios):.2f} times as fast ({min(ratios):.2f} to {max(ratios):.2f} over rounds)")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Size, description=__doc__))

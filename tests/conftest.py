@@ -1,0 +1,35 @@
+"""What every test shares: shapes checked while it runs, float64 on demand, real data or a reason why not."""
+
+import os
+from pathlib import Path
+
+import jax
+import pytest
+from jaxtyping import install_import_hook
+
+# Before anything imports rdd_jax: from here on a wrong shape or dtype in a signature raises.
+install_import_hook("rdd_jax", "beartype.beartype")
+# No silent [n] + [m, n]: a transposed operand should fail, not broadcast.
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+REAL_DATA = ("mnist", "cifar10")
+
+
+@pytest.fixture
+def x64():
+    """Float64 within the test."""
+    with jax.enable_x64(True):
+        yield
+
+
+def pytest_runtest_setup(item):
+    if item.get_closest_marker("real_data") is None:
+        return
+    folder = os.environ.get("TFDS_DATA_DIR", "")
+    missing = [name for name in REAL_DATA if not (folder and (Path(folder) / name).is_dir())]
+    if not missing:
+        return
+    reason = f"no {' and no '.join(missing)} in TFDS_DATA_DIR={folder!r}"
+    if os.environ.get("RDD_REQUIRE_REAL_DATA"):
+        pytest.fail(f"{reason}, but RDD_REQUIRE_REAL_DATA is set")
+    pytest.skip(reason)

@@ -1,0 +1,192 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from rdd_jax import data
+from rdd_jax.errors import InputError
+
+
+def save(path, **arrays):
+    np.savez(path, **arrays)
+    return str(path)
+
+
+def images(n, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (n, 5, 4, 3), dtype=np.uint8)
+
+
+def test_digits_are_split_with_stratification():
+    splits = data.load("digits")
+    assert sum(map(len, splits[:3])) == 1797
+    assert splits.train.images.shape[1:] == (8, 8, 1)
+    for c in range(10):
+        counts = [np.sum(part.labels == c) for part in splits[:3]]
+        total = sum(counts)
+        assert counts[2] == round(0.2 * total)
+        assert counts[1] == round(0.1 * (total - counts[2]))
+
+
+def test_splits_depend_on_the_seed_alone():
+    one, same, other = data.load("digits", 1), data.load("digits", 1), data.load("digits", 2)
+    np.testing.assert_array_equal(one.test.images, same.test.images)
+    assert not np.array_equal(one.test.images, other.test.images)
+
+
+def test_stratified_split_is_a_partition():
+    whole = data.Data(images(40), np.repeat(np.arange(4, dtype=np.int32), 10), tuple("abcd"))
+    rest, part = data.stratified_split(whole, 0.3, 0)
+    assert (np.bincount(part.labels), np.bincount(rest.labels)) == (pytest.approx([3] * 4), pytest.approx([7] * 4))
+    both = np.concatenate([rest.images, part.images]).reshape(40, -1)
+    assert {row.tobytes() for row in both} == {row.tobytes() for row in whole.images.reshape(40, -1)}
+
+
+def test_npz_with_groups_and_splits(tmp_path):
+    file = save(
+        tmp_path / "own.npz",
+        images=images(12),
+        labels=np.arange(12) % 3,
+        groups=np.arange(12) % 2,
+        class_names=np.array(["x", "y", "z"]),
+        group_names=np.array(["red", "blue"]),
+        test_images=images(6, 1),
+        test_labels=np.arange(6) % 3,
+        test_groups=np.arange(6) % 2,
+    )
+    splits = data.load(file)
+    assert splits.name == "own"
+    assert splits.train.class_names == ("x", "y", "z")
+    assert splits.train.group_names == ("red", "blue")
+    assert len(splits.test) == 6
+    assert len(splits.train) + len(splits.validation) == 12
+    assert splits.train.groups is not None
+    np.testing.assert_array_equal(splits.test.groups, np.arange(6) % 2)
+
+
+def test_folder_of_images(tmp_path):
+    pixels = images(12)
+    for i, image in enumerate(pixels):
+        folder = tmp_path / ["cat", "dog"][i % 2]
+        folder.mkdir(exist_ok=True)
+        Image.fromarray(image).save(folder / f"{i:02}.png")
+    splits = data.load(str(tmp_path))
+    assert splits.train.class_names == ("cat", "dog")
+    found = np.concatenate([part.images for part in splits[:3]]).reshape(12, -1)
+    assert {row.tobytes() for row in found} == {row.tobytes() for row in pixels.reshape(12, -1)}
+
+
+def test_folder_with_given_splits(tmp_path):
+    for split, count in (("train", 6), ("test", 2)):
+        for name in ("a", "b"):
+            (tmp_path / split / name).mkdir(parents=True)
+            for i in range(count):
+                Image.fromarray(images(1, i)[0]).save(tmp_path / split / name / f"{i}.png")
+    splits = data.load(str(tmp_path))
+    assert [len(part) for part in splits[:3]] == [10, 2, 4]
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"images": None}, "has no images"),
+        ({"labels": None}, "has no labels"),
+        ({"labels": np.array([object()] * 12)}, "never loaded"),
+        ({"images": np.full((12, 5, 4, 3), np.nan)}, "NaN"),
+        ({"images": np.full((12, 5, 4, 3), np.inf)}, "NaN or infinite"),
+        ({"images": np.full((12, 5, 4, 3), 200.0)}, "200"),
+        ({"images": np.zeros((12, 5, 4), np.uint8)}, r"\(12, 5, 4\)"),
+        ({"images": np.zeros((0, 5, 4, 3), np.uint8)}, r"\(0, 5, 4, 3\)"),
+        ({"labels": np.arange(11) % 3}, r"\(11,\) for 12 images"),
+        ({"labels": np.arange(12) % 3 - 1}, "-1"),
+        ({"labels": np.arange(12) % 3 + 0.5}, "float64"),
+        ({"labels": np.array(["a"] * 12)}, "one integer"),
+        ({"labels": np.eye(3)[np.arange(12) % 3]}, r"\(12, 3\)"),
+        ({"class_names": np.array(["a", "b"])}, "2"),
+        ({"class_names": np.array(["a", "b", "c", "d"])}, "class 'd' has 0"),
+        ({"groups": np.arange(12) % 2 + 0.5}, "groups"),
+        ({"groups": np.arange(5)}, "groups"),
+        ({"test_images": images(3)}, "test_labels"),
+        ({"test_images": images(3)[:, :4], "test_labels": np.arange(3)}, "different shapes"),
+        ({"labels": np.array([0] * 11 + [1])}, "2 or more"),
+    ],
+)
+def test_a_bad_npz_is_named(tmp_path, change, message):
+    arrays = {"images": images(12), "labels": np.arange(12) % 3} | change
+    file = save(tmp_path / "bad.npz", **{key: value for key, value in arrays.items() if value is not None})
+    with pytest.raises(InputError, match=message):
+        data.load(file)
+
+
+def test_a_truncated_npz_is_named(tmp_path):
+    file = tmp_path / "cut.npz"
+    save(file, images=images(12), labels=np.arange(12) % 3)
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(InputError, match=r"cut\.npz.*truncated"):
+        data.load(str(file))
+
+
+def test_a_file_that_only_calls_itself_npz_is_named(tmp_path):
+    (tmp_path / "text.npz").write_text("hello")
+    with pytest.raises(InputError, match=r"text\.npz"):
+        data.load(str(tmp_path / "text.npz"))
+
+
+def test_bad_folders_are_named(tmp_path):
+    with pytest.raises(InputError, match="no folders"):
+        data.load(str(tmp_path))
+    (tmp_path / "a").mkdir()
+    with pytest.raises(InputError, match="no images"):
+        data.load(str(tmp_path))
+    Image.fromarray(images(1)[0]).save(tmp_path / "a" / "0.png")
+    whole = (tmp_path / "a" / "0.png").read_bytes()
+    (tmp_path / "a" / "1.png").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match=r"1\.png.*truncated"):
+        data.load(str(tmp_path))
+    Image.fromarray(images(1)[0, :3]).save(tmp_path / "a" / "1.png")
+    with pytest.raises(InputError, match="one size"):
+        data.load(str(tmp_path))
+
+
+@pytest.mark.parametrize("name, message", [("nowhere.npz", "no file"), ("no/where", "no such folder")])
+def test_missing_paths_are_named(name, message):
+    with pytest.raises(InputError, match=message):
+        data.load(name)
+
+
+def test_unknown_names_suggest_the_nearest():
+    with pytest.raises(InputError, match=r"did you mean.*mnist"):
+        data.load("mnst")
+    with pytest.raises(InputError, match="digits"):
+        data.load("digts")
+
+
+def test_an_unprepared_tfds_set_says_how_to_prepare_it(tmp_path):
+    with pytest.raises(InputError, match="download_and_prepare"):
+        data.load("mnist", tfds_dir=str(tmp_path))
+
+
+def test_write_npz_keeps_what_was_there_when_it_fails(tmp_path, monkeypatch):
+    file = tmp_path / "x.npz"
+    data.write_npz(file, a=np.arange(3))
+
+    def fail(*_, **__):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(np, "savez", fail)
+    with pytest.raises(OSError, match="disk full"):
+        data.write_npz(file, a=np.arange(4))
+    assert [path.name for path in tmp_path.iterdir()] == ["x.npz"]
+    np.testing.assert_array_equal(data.read_npz(file)["a"], np.arange(3))
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("name, shape, train", [("mnist", (28, 28, 1), 60_000), ("cifar10", (32, 32, 3), 50_000)])
+def test_tfds_sets_are_read_and_cached(name, shape, train, tmp_path, monkeypatch):
+    monkeypatch.setenv("RDD_CACHE", str(tmp_path))
+    splits = data.load(name)
+    assert len(splits.train) + len(splits.validation) == train
+    assert len(splits.test) == 10_000
+    assert splits.train.images.shape[1:] == shape
+    assert len(list(tmp_path.iterdir())) == 2
+    monkeypatch.setattr(data, "_decode", None)  # a second reading must not decode
+    again = data.load(name)
+    np.testing.assert_array_equal(again.test.images, splits.test.images)

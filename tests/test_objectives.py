@@ -1,0 +1,118 @@
+"""KIP against plain NumPy and finite differences, and what every objective owes the distiller."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+
+from rdd_jax import objectives, risk
+from rdd_jax.kernels import fc_ntk
+from rdd_jax.types import Batch, Synthetic
+
+KERNEL = fc_ntk(2)
+KEY = jax.random.key(0)
+OBJECTIVES = {"kip": objectives.kip(KERNEL), "kip_solved": objectives.kip_solved(KERNEL)}
+
+
+def problem(dtype=jnp.float64, m=4, b=9, k=3):
+    rng = np.random.default_rng(0)
+    draw = lambda *shape: jnp.asarray(rng.standard_normal(shape), dtype)  # noqa: E731
+    synthetic = Synthetic(draw(m, 3, 3, 1), draw(m, k))
+    weight = jnp.asarray(rng.uniform(0.5, 2, b), dtype)
+    return synthetic, Batch(draw(b, 3, 3, 1), draw(b, k), jnp.arange(b) % 2, weight)
+
+
+def gram(x1, x2):
+    return np.asarray(KERNEL(jnp.asarray(x1), jnp.asarray(x2)))
+
+
+def test_every_objective_is_under_the_contract():
+    assert set(OBJECTIVES) == set(objectives.__all__) - {"Objective"}
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_objectives_give_one_finite_loss_an_example_and_pass_group_and_weight_on(name):
+    synthetic, batch = problem(jnp.float32)
+    losses = jax.jit(OBJECTIVES[name])(KEY, synthetic, batch)
+    assert losses.value.shape == batch.weight.shape
+    assert losses.value.dtype == jnp.float32
+    assert np.isfinite(losses.value).all()
+    np.testing.assert_array_equal(losses.group, batch.group)
+    np.testing.assert_array_equal(losses.weight, batch.weight)
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_weight_two_counts_as_the_example_twice(name, x64):
+    synthetic, batch = problem()
+    double = batch._replace(weight=jnp.ones(9).at[3].set(2))
+    twice = jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf[3:4]]), batch)._replace(weight=jnp.ones(10))
+    value, gradient = jax.value_and_grad(lambda s, b: risk.mean(OBJECTIVES[name](KEY, s, b)))(synthetic, double)
+    value2, gradient2 = jax.value_and_grad(lambda s, b: risk.mean(OBJECTIVES[name](KEY, s, b)))(synthetic, twice)
+    np.testing.assert_allclose(value, value2, rtol=1e-8)
+    np.testing.assert_allclose(gradient.images, gradient2.images, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("reg", [1e-6, 1e-1])
+def test_kip_is_half_the_squared_error_of_ridge_regression(reg, x64):
+    synthetic, batch = problem()
+    full = gram(synthetic.images, synthetic.images)
+    alpha = np.linalg.inv(full + reg * np.trace(full) / 4 * np.eye(4)) @ np.asarray(synthetic.labels)
+    expected = []
+    for x, y in zip(batch.images, np.asarray(batch.labels), strict=True):
+        row = np.array([gram(x[None], s[None])[0, 0] for s in synthetic.images])
+        expected.append(0.5 * sum((row @ alpha - y) ** 2))
+    np.testing.assert_allclose(objectives.kip(KERNEL, reg)(KEY, synthetic, batch).value, expected, rtol=1e-7)
+
+
+@pytest.mark.parametrize("reg", [1e-6, 1e-1])
+def test_gradients_of_kip_agree_with_finite_differences(reg, x64):
+    synthetic, batch = problem()
+    objective = objectives.kip(KERNEL, reg)
+
+    def loss(images, labels):
+        return risk.mean(objective(KEY, Synthetic(jnp.asarray(images), jnp.asarray(labels)), batch))
+
+    check_grads(loss, synthetic, order=1, modes=("rev",), atol=1e-6, rtol=1e-6)
+
+
+def best_penalised(images, batch, mu):
+    """``min_alpha J`` and its parts, by the normal equations in NumPy; ``mu`` given."""
+    full, cross = gram(images, images), gram(batch.images, images)
+    weight, y = np.asarray(batch.weight / batch.weight.sum()), np.asarray(batch.labels)
+    alpha = np.linalg.solve((cross.T * weight) @ cross + mu * full, (cross.T * weight) @ y)
+    errors = 0.5 * ((cross @ alpha - y) ** 2).sum(1)
+    penalty = mu / 2 * np.trace(alpha.T @ full @ alpha)
+    return errors, penalty, weight @ errors + penalty
+
+
+# A ridge too small to tell: J itself knows none, it only steadies the solve.
+@pytest.mark.parametrize("label_reg", [1e-3, 1e-1])
+def test_kip_solved_is_the_minimum_over_labels(label_reg, x64):
+    synthetic, batch = problem()
+    mu = label_reg * np.trace(gram(synthetic.images, synthetic.images)) / 4
+    errors, penalty, least = best_penalised(synthetic.images, batch, mu)
+    losses = objectives.kip_solved(KERNEL, 1e-12, label_reg)(KEY, synthetic, batch)
+    np.testing.assert_allclose(losses.value, errors + penalty, rtol=1e-7)
+    np.testing.assert_allclose(risk.mean(losses), least, rtol=1e-9)
+
+
+@pytest.mark.parametrize("label_reg", [1e-3, 1e-1])
+def test_gradient_of_kip_solved_is_that_of_the_minimum(label_reg, x64):
+    synthetic, batch = problem()
+    objective = objectives.kip_solved(KERNEL, 1e-12, label_reg)
+    gradient = jax.grad(lambda x: risk.mean(objective(KEY, synthetic._replace(images=x), batch)))(synthetic.images)
+    mu = label_reg * np.trace(gram(synthetic.images, synthetic.images)) / 4
+    rng = np.random.default_rng(1)
+    for _ in range(5):
+        direction = rng.standard_normal(synthetic.images.shape)
+        # mu stays that of the base point, as the objective holds it.
+        up, down = (best_penalised(synthetic.images + h * direction, batch, mu)[2] for h in (1e-5, -1e-5))
+        np.testing.assert_allclose(np.sum(gradient * direction), (up - down) / 2e-5, rtol=1e-5)
+
+
+def test_kip_solved_does_not_read_the_labels():
+    synthetic, batch = problem(jnp.float32)
+    other = synthetic._replace(labels=synthetic.labels + 1)
+    losses = [OBJECTIVES["kip_solved"](KEY, s, batch).value for s in (synthetic, other)]
+    np.testing.assert_array_equal(*losses)
