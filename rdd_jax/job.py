@@ -1,5 +1,6 @@
 """The jobs behind the commands: from a configuration to a run folder, an evaluation, a picture."""
 
+import os
 import platform
 import resource
 import signal
@@ -54,14 +55,20 @@ SILENT = Progress(lambda name: None, lambda step, steps, loss: None)
 
 def environment() -> dict[str, str]:
     """Versions and device, for ``config.json``."""
-    device = jax.devices()[0]
     names = ("rdd_jax", "jax", "jaxlib", "numpy", "optax", "flax")
     return {
         **{name: version(name) for name in names},
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "device": f"{device.platform}: {device.device_kind} x {jax.device_count()}",
+        "device": _device(),
     }
+
+
+def _device() -> str:
+    device = jax.devices()[0]
+    if device.platform == "cpu":
+        return f"CPU, {os.cpu_count()} cores ({platform.processor() or platform.machine()})"
+    return f"{jax.device_count()} x {device.device_kind}"
 
 
 def peak_memory() -> int:
