@@ -24,9 +24,9 @@ from rdd_jax.config import Distill, Evaluate
 FOLDER = Path("runs/best_fc_kip")
 PUBLISHED = {"mnist": {1: 85.5, 10: 97.2, 50: 98.4}, "cifar10": {1: 40.5, 10: 53.1, 50: 58.6}}
 
-BASE = Distill(labels="learned", depth=3, schedule="cosine", lr=0.15, batch=2000, seeds=5, checkpoint_every=250)
+BASE = Distill(labels="learned", depth=3, schedule="cosine", lr=0.1, batch=2000, seeds=5, checkpoint_every=250)
 AUGMENT = {"mnist": "shift1", "cifar10": "flip+shift2"}
-STEPS = {1: 1500, 10: 5000, 50: 4000}
+STEPS = {1: 2000, 10: 6000, 50: 5000}
 SEEDS = {1: 3, 10: 3, 50: 1}
 
 
