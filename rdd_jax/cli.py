@@ -43,7 +43,7 @@ def _distill(command: DistillCommand, arguments: list[str]) -> int:
         with _Drawn() as drawn:
             outcome = distil(config, out, resume=command.resume is not None, progress=drawn.progress)
     except Diverged as diverged:
-        print(f"rdd: {diverged}; the last good state is kept. Start again with a lower --lr", file=sys.stderr)
+        print(f"rdd: {diverged} (the last good state is kept in {out / 'checkpoints'})", file=sys.stderr)
         return 3
     except KeyboardInterrupt:
         print(f"rdd: interrupted; go on with `{resume}`", file=sys.stderr)

@@ -233,9 +233,12 @@ def _tfds(name: str, tfds_dir: str | None) -> dict[str, Data]:
             f'`python -c "import tensorflow_datasets as tfds; tfds.builder({name!r}, {where})'
             ".download_and_prepare(file_format='array_record')\"`, or set TFDS_DATA_DIR"
         )
-    features = builder.info.features
-    if features is None or "image" not in features or "label" not in features:
-        raise InputError(f"TFDS set {name!r} has features {list(features or [])}: expected `image` and `label`")
+    features = dict(builder.info.features or {})
+    kinds = {"image": tfds.features.Image, "label": tfds.features.ClassLabel}
+    if not all(isinstance(features.get(key), kind) for key, kind in kinds.items()):
+        raise InputError(f"TFDS set {name!r} has features {list(features)}: expected an `image` and a class `label`")
+    if (channels := features["image"].shape[-1]) not in MODES:
+        raise InputError(f"TFDS set {name!r} has images of {channels} channels: expected 1 or 3")
     class_names = CLASS_NAMES.get(name, tuple(features["label"].names))
     if "train" not in builder.info.splits:
         raise InputError(f"TFDS set {name!r} has splits {list(builder.info.splits)}: expected `train`")
@@ -245,6 +248,9 @@ def _tfds(name: str, tfds_dir: str | None) -> dict[str, Data]:
         if split in builder.info.splits
     }
 
+
+MODES = {1: "L", 3: "RGB"}
+"""Pillow's name for images of so many channels."""
 
 CLASS_NAMES = {
     "cifar10": ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
@@ -275,7 +281,7 @@ def _decode(builder, split: str, block: int = 2000) -> tuple[np.ndarray, np.ndar
 
     source = builder.as_data_source(split=split, decoders={"image": tfds.decode.SkipDecoding()})
     channels = builder.info.features["image"].shape[-1]
-    mode = {1: "L", 3: "RGB"}[channels]
+    mode = MODES[channels]
     images, labels = [], []
     for start in range(0, len(source), block):
         for record in source.__getitems__(list(range(start, min(start + block, len(source))))):

@@ -47,8 +47,8 @@ class Info(NamedTuple):
 class Diverged(RuntimeError):
     """The loss or its gradient became NaN or infinite. The last good state is in ``state``."""
 
-    def __init__(self, step: int, state: State):
-        super().__init__(f"loss or gradient not finite at step {step}")
+    def __init__(self, step: int, state: State, why: str = "try a lower learning rate"):
+        super().__init__(f"the loss or its gradient was not finite at step {step}: {why}")
         self.step = step
         self.state = state
 

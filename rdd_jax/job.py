@@ -266,7 +266,10 @@ def _optimise(
         raise
     except Diverged as diverged:
         checkpoints.save(diverged.state)
-        krr.check_positive_definite(kernel, distiller.decode(diverged.state).images, config.reg)
+        try:
+            krr.check_positive_definite(kernel, distiller.decode(diverged.state).images, config.reg)
+        except InputError as cause:
+            raise Diverged(diverged.step, diverged.state, str(cause)) from diverged
         raise
     finally:
         checkpoints.close()
@@ -320,6 +323,7 @@ def evaluate_sets(
     if with_baselines:
         train = prepared.splits.train
         ipc = max(1, len(synthetic.images) // train.classes)
+        check_ipc(train.labels, ipc, train.class_names)
         sets |= baselines(prepared.train, train.labels, train.classes, ipc, range(seeds))
     results = []
     for name in learners:

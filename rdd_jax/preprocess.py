@@ -39,7 +39,7 @@ class Preprocess:
 
     def _map(self, images, before, scale, after):
         images = np.asarray(images, np.float32)
-        if images.shape[1:] != np.broadcast_shapes(images.shape[1:], self.mean.shape):
+        if not self._fits(images.shape[1:]):
             raise InputError(f"images are {images.shape[1:]}, but the {self.kind} was fitted on {self.mean.shape}")
         if self.basis is None:
             return (images + before) * scale + after
@@ -49,6 +49,11 @@ class Preprocess:
             part = (images[start : start + 4096] + before).reshape(-1, len(matrix)) @ matrix
             result[start : start + 4096] = part.reshape(-1, *images.shape[1:]) + after
         return result
+
+    def _fits(self, shape: tuple[int, ...]) -> bool:
+        if self.basis is not None:
+            return shape == self.mean.shape
+        return len(shape) == 3 and all(ours in (1, size) for ours, size in zip(self.mean.shape, shape, strict=True))
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """The fields as plain arrays, for an ``.npz``; `from_arrays` takes them back."""
