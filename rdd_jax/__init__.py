@@ -6,29 +6,6 @@ Submodules are imported when they are first used, so that ``import rdd_jax`` cos
 import importlib
 from typing import TYPE_CHECKING, Any
 
-_SUBMODULES = (
-    "augment",
-    "data",
-    "distill",
-    "evaluate",
-    "initialise",
-    "job",
-    "kernels",
-    "krr",
-    "metrics",
-    "networks",
-    "objectives",
-    "parameterise",
-    "plots",
-    "preprocess",
-    "risk",
-    "runs",
-    "sampling",
-    "selection",
-    "training",
-    "types",
-)
-
 if TYPE_CHECKING:
     from rdd_jax import (
         augment,
@@ -55,13 +32,13 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    if name in _SUBMODULES:
+    if name in __all__:
         return importlib.import_module(f"rdd_jax.{name}")
     raise AttributeError(f"module 'rdd_jax' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *_SUBMODULES]
+    return [*globals(), *__all__]
 
 
 __all__ = [

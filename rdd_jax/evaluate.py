@@ -9,7 +9,8 @@ import numpy as np
 from rdd_jax import krr, training
 from rdd_jax.metrics import accuracy
 from rdd_jax.networks import NETWORKS, Network, network_by_name
-from rdd_jax.selection import SUBSETS, principal
+from rdd_jax.preprocess import Prepared
+from rdd_jax.selection import SUBSETS, check_ipc, principal
 from rdd_jax.types import Kernel, Synthetic, centred_one_hot
 
 Predict = Callable[[np.ndarray], np.ndarray]
@@ -110,3 +111,29 @@ def baselines(
             drawn[seed] = Synthetic(jnp.asarray(images[index]), centred_one_hot(labels[index], classes))
         sets[name] = drawn
     return sets
+
+
+def evaluate_sets(
+    synthetic: Synthetic,
+    prepared: Prepared,
+    kernel: Kernel,
+    reg: float,
+    learners: Sequence[str],
+    seeds: int,
+    with_baselines: bool = True,
+) -> list[Evaluation]:
+    """A set and, with as many images a class, the baselines: every learner, on the test images."""
+    test = prepared.splits.test
+    images = prepared.model_space(test)
+    sets = {"synthetic": dict.fromkeys(range(seeds), synthetic)}
+    if with_baselines:
+        train = prepared.splits.train
+        ipc = max(1, len(synthetic.images) // train.classes)
+        check_ipc(train.labels, ipc, train.class_names)
+        sets |= baselines(prepared.train, train.labels, train.classes, ipc, range(seeds))
+    results = []
+    for name in learners:
+        learner = learner_by_name(name, kernel, reg, test.classes)
+        for set_name, members in sets.items():
+            results.append(evaluate(set_name, members, name, learner, images, test.labels))
+    return results

@@ -1,15 +1,10 @@
 """The jobs behind the commands: from a configuration to a run folder, an evaluation, a picture."""
 
-import os
-import platform
-import resource
 import signal
-import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from importlib.metadata import version
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,15 +19,17 @@ from rdd_jax.augment import augment_by_name, check_augment
 from rdd_jax.checkpoint import Checkpoints
 from rdd_jax.config import Distill, Evaluate
 from rdd_jax.distill import Distiller, Diverged, State, make_distiller
+from rdd_jax.environment import environment, peak_memory
 from rdd_jax.errors import InputError, at_least, unknown
-from rdd_jax.evaluate import LEARNERS, Evaluation, baselines, evaluate, learner_by_name
+from rdd_jax.evaluate import LEARNERS, Evaluation, evaluate_sets
 from rdd_jax.kernels import kernel_by_name
 from rdd_jax.metrics import accuracy
 from rdd_jax.networks import NETWORKS, network_by_name
 from rdd_jax.parameterise import pixels
+from rdd_jax.preprocess import Prepared, prepare
 from rdd_jax.sampling import sampler_by_name
 from rdd_jax.selection import check_ipc
-from rdd_jax.types import Data, Examples, Kernel, Splits, Synthetic, centred_one_hot
+from rdd_jax.types import Data, Kernel, Splits, Synthetic, centred_one_hot
 
 METHODS = ("kip", "label-solve")
 LABELS = ("fixed", "learned", "solved")
@@ -51,31 +48,6 @@ class Progress(NamedTuple):
 
 
 SILENT = Progress(lambda name: None, lambda step, steps, loss: None)
-
-
-def environment() -> dict[str, str]:
-    """Versions and device, for ``config.json``."""
-    names = ("rdd_jax", "jax", "jaxlib", "numpy", "optax", "flax")
-    return {
-        **{name: version(name) for name in names},
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "device": _device(),
-    }
-
-
-def _device() -> str:
-    device = jax.devices()[0]
-    if device.platform == "cpu":
-        return f"CPU, {os.cpu_count()} cores ({platform.processor() or platform.machine()})"
-    return f"{jax.device_count()} x {device.device_kind}"
-
-
-def peak_memory() -> int:
-    """Bytes: of the device where it tells, else the peak resident size of this process."""
-    stats = jax.devices()[0].memory_stats() or {}
-    unit = 1 if sys.platform == "darwin" else 1024
-    return stats.get("peak_bytes_in_use", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
 
 
 # --- distilling --------------------------------------------------------------------------------------
@@ -111,40 +83,6 @@ def check_learners(names: str, seeds: int) -> list[str]:
         if name not in LEARNERS:
             raise unknown("learner", name, LEARNERS)
     return learners
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """Real data in model space on the host, with all that was fitted on it."""
-
-    splits: Splits
-    fitted: preprocess.Preprocess
-    train: np.ndarray
-    """``[n, h, w, c]`` float32, model space."""
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        return self.splits.train.class_names
-
-    @property
-    def one_hot(self) -> np.ndarray:
-        """Centred one-hot labels of train, ``[n, k]``."""
-        return np.asarray(centred_one_hot(self.splits.train.labels, self.splits.train.classes))
-
-    def examples(self) -> Examples:
-        train = self.splits.train
-        groups = np.zeros(len(train), np.int32) if train.groups is None else train.groups
-        return Examples(jnp.asarray(self.train), jnp.asarray(self.one_hot), jnp.asarray(groups))
-
-    def model_space(self, part: Data) -> np.ndarray:
-        return self.fitted.apply(part.pixels)
-
-
-def prepare(splits: Splits, kind: str, zca_reg: float = 0.1, fitted: preprocess.Preprocess | None = None) -> Prepared:
-    """Preprocesses the training images, with ``fitted`` where it is given."""
-    train_pixels = splits.train.pixels
-    fitted = fitted or preprocess.fit(kind, train_pixels, zca_reg)
-    return Prepared(splits, fitted, fitted.apply(train_pixels))
 
 
 def distiller_of(config: Distill, kernel: Kernel) -> Distiller:
@@ -305,32 +243,6 @@ def _evaluations(config: Distill, prepared: Prepared, kernel: Kernel, synthetic:
     return evaluate_sets(
         synthetic, prepared, kernel, config.reg, check_learners(config.learners, config.seeds), config.seeds
     )
-
-
-def evaluate_sets(
-    synthetic: Synthetic,
-    prepared: Prepared,
-    kernel: Kernel,
-    reg: float,
-    learners: Sequence[str],
-    seeds: int,
-    with_baselines: bool = True,
-) -> list[Evaluation]:
-    """A set and, with as many images a class, the baselines: every learner, on the test images."""
-    test = prepared.splits.test
-    images = prepared.model_space(test)
-    sets = {"synthetic": dict.fromkeys(range(seeds), synthetic)}
-    if with_baselines:
-        train = prepared.splits.train
-        ipc = max(1, len(synthetic.images) // train.classes)
-        check_ipc(train.labels, ipc, train.class_names)
-        sets |= baselines(prepared.train, train.labels, train.classes, ipc, range(seeds))
-    results = []
-    for name in learners:
-        learner = learner_by_name(name, kernel, reg, test.classes)
-        for set_name, members in sets.items():
-            results.append(evaluate(set_name, members, name, learner, images, test.labels))
-    return results
 
 
 # --- reporting ---------------------------------------------------------------------------------------

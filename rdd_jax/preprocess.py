@@ -6,9 +6,11 @@ with an exact inverse holds them all.
 
 from dataclasses import dataclass
 
+import jax.numpy as jnp
 import numpy as np
 
 from rdd_jax.errors import InputError, unknown
+from rdd_jax.types import Data, Examples, Splits, centred_one_hot
 
 NAMES = ("standardise", "zca", "none")
 
@@ -112,3 +114,37 @@ def _zca(pixels: np.ndarray, regularisation: float) -> Preprocess:
 def _varies(spread: np.ndarray) -> None:
     if not spread.max() > 0:
         raise InputError("no pixel of the training images varies: there is nothing to standardise")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Real data in model space on the host, with all that was fitted on it."""
+
+    splits: Splits
+    fitted: Preprocess
+    train: np.ndarray
+    """``[n, h, w, c]`` float32, model space."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.splits.train.class_names
+
+    @property
+    def one_hot(self) -> np.ndarray:
+        """Centred one-hot labels of train, ``[n, k]``."""
+        return np.asarray(centred_one_hot(self.splits.train.labels, self.splits.train.classes))
+
+    def examples(self) -> Examples:
+        train = self.splits.train
+        groups = np.zeros(len(train), np.int32) if train.groups is None else train.groups
+        return Examples(jnp.asarray(self.train), jnp.asarray(self.one_hot), jnp.asarray(groups))
+
+    def model_space(self, part: Data) -> np.ndarray:
+        return self.fitted.apply(part.pixels)
+
+
+def prepare(splits: Splits, kind: str, zca_reg: float = 0.1, fitted: Preprocess | None = None) -> Prepared:
+    """Preprocesses the training images, with ``fitted`` where it is given."""
+    train_pixels = splits.train.pixels
+    fitted = fitted or fit(kind, train_pixels, zca_reg)
+    return Prepared(splits, fitted, fitted.apply(train_pixels))
