@@ -44,7 +44,7 @@ class Distill:
     """Of the real images: none, flip, shiftN (pixels), or several joined by +."""
     reg: float = 1e-6
     """Ridge of the kernel regression, as a fraction of the mean of the Gram matrix's diagonal."""
-    label_reg: float = 1e-6
+    label_reg: float = 1e-8
     """Ridge of label solving, on the same scale."""
     preprocess: str = "standardise"
     """standardise (a channel), zca or none; fitted on train."""

@@ -45,7 +45,7 @@ class Info(NamedTuple):
 
 
 class Diverged(RuntimeError):
-    """The loss or its gradient became NaN or infinite. The last good state is in ``state``."""
+    """Loss or gradient became NaN or infinite in step ``step`` (the first is 1); ``state`` is the one before it."""
 
     def __init__(self, step: int, state: State, why: str = "try a lower learning rate"):
         super().__init__(f"the loss or its gradient was not finite at step {step}: {why}")
@@ -99,7 +99,7 @@ class Distiller(NamedTuple):
                 state, info = jax.block_until_ready(self.advance(key, state, data, jnp.asarray(count)))
             losses, finite = np.asarray(info.loss[:count]), np.asarray(info.finite[:count])
             if not finite.all():
-                raise Diverged(at + int(np.argmin(finite)), state)
+                raise Diverged(at + int(np.argmin(finite)) + 1, state)
             history.append(losses)
             callback(state, losses)
         return state, np.concatenate(history)

@@ -138,20 +138,24 @@ def distil(config: Distill, out: Path, resume: bool = False, progress: Progress 
     kernel = kernel_by_name(config.kernel, config.depth)
     initial = initial_set(config, prepared)
     krr.check_positive_definite(kernel, initial.images, config.reg)
-    if not resume:
-        run.create(config, environment())
-    seconds = time.perf_counter()
+    if resume:
+        run.check_data(splits)
+    else:
+        run.create(config, environment(), splits)
     progress.stage("distilling")
+    start = time.perf_counter()
     if config.method == "kip":
         synthetic = _optimise(config, run, prepared, kernel, initial, progress)
+        seconds = run.metrics()[-1]["seconds"]
     else:
         synthetic = _with_solved_labels(config, prepared, kernel, initial)
-    earlier = run.metrics()[-1]["seconds"] if config.method == "kip" else time.perf_counter() - seconds
+        seconds = time.perf_counter() - start
     saved = runs.SavedSet(synthetic, prepared.fitted, prepared.class_names)
     run.save_synthetic(saved)
     progress.stage("evaluating")
-    evaluations = _evaluations(config, prepared, kernel, synthetic)
-    return Outcome(run, saved, _write_report(config, run, prepared, initial, saved, evaluations, earlier))
+    learners = check_learners(config.learners, config.seeds)
+    evaluations = evaluate_sets(synthetic, prepared, kernel, config.reg, learners, config.seeds)
+    return Outcome(run, saved, _write_report(config, run, prepared, initial, saved, evaluations, seconds))
 
 
 def _check_shapes(config: Distill, splits: Splits) -> None:
@@ -237,12 +241,6 @@ def _terminate_as_interrupt():
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _evaluations(config: Distill, prepared: Prepared, kernel: Kernel, synthetic: Synthetic) -> list[Evaluation]:
-    return evaluate_sets(
-        synthetic, prepared, kernel, config.reg, check_learners(config.learners, config.seeds), config.seeds
-    )
 
 
 # --- reporting ---------------------------------------------------------------------------------------

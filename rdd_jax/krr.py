@@ -107,7 +107,7 @@ def label_solve(
     images: np.ndarray,
     labels: np.ndarray,
     reg: float = 1e-6,
-    label_reg: float = 1e-6,
+    label_reg: float = 1e-8,
     budget: int = BUDGET,
 ) -> Float[Array, "m k"]:
     r"""The synthetic labels that fit all real data best, in closed form.

@@ -4,6 +4,7 @@
 ``report.json``, ``report.html``.
 """
 
+import hashlib
 import json
 import os
 import tempfile
@@ -20,7 +21,7 @@ from rdd_jax.config import Distill
 from rdd_jax.data import integer_labels, read_npz, write_npz
 from rdd_jax.errors import InputError
 from rdd_jax.preprocess import Preprocess
-from rdd_jax.types import Synthetic, as_pixels, centred_one_hot
+from rdd_jax.types import Splits, Synthetic, as_pixels, centred_one_hot
 
 
 def write_text(file: Path, text: str) -> None:
@@ -45,6 +46,15 @@ def check_new(path: Path) -> None:
         raise InputError(f"{str(path)!r} exists: give another --out, or remove it")
 
 
+def fingerprint(data: Splits) -> str:
+    """A digest of every image and label of every split."""
+    digest = hashlib.blake2b(digest_size=16)
+    for part in data[:3]:
+        for array in (part.images, part.labels):
+            digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
 @dataclass(frozen=True)
 class Run:
     """The paths and files of one run folder."""
@@ -55,12 +65,21 @@ class Run:
     def checkpoints(self) -> Path:
         return self.folder / "checkpoints"
 
-    def create(self, config: Distill, environment: dict) -> None:
+    def create(self, config: Distill, environment: dict, data: Splits) -> None:
         """Makes the folder with its ``config.json``; raises `InputError` where it exists."""
         check_new(self.folder)
-        self.folder.parent.mkdir(parents=True, exist_ok=True)
-        self.folder.mkdir()
-        write_json(self.folder / "config.json", {**asdict(config), "environment": environment})
+        self.folder.mkdir(parents=True)
+        values = {**asdict(config), "environment": environment, "data_fingerprint": fingerprint(data)}
+        write_json(self.folder / "config.json", values)
+
+    def check_data(self, data: Splits) -> None:
+        """Raises `InputError` where ``data`` is not what the run was started with."""
+        values = json.loads((self.folder / "config.json").read_text())
+        if values.get("data_fingerprint") != fingerprint(data):
+            raise InputError(
+                f"{str(self.folder)!r} was started on other data: {values['data']!r} has changed since; "
+                "bring the old data back or start a new run"
+            )
 
     def config(self) -> Distill:
         """The configuration of the run; raises `InputError` where the folder is none."""

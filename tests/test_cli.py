@@ -262,7 +262,7 @@ def empty(m):
 def test_divergence_stops_the_run_and_keeps_the_last_good_state(tmp_path, capsys):
     out = tmp_path / "run"
     assert distil("--lr", "1e30", "--out", out) == 3
-    assert "not finite at step 1: " in capsys.readouterr().err
+    assert "not finite at step 2: " in capsys.readouterr().err
     state = Checkpoints(out / "checkpoints").restore(make_distiller(kip(fc_ntk())).init(empty(10)))
     assert state is not None
     assert int(state.step) == 1
@@ -312,6 +312,17 @@ def test_resuming_refuses_another_configuration(finished, capsys):
     assert "--lr 0.1 (it has 0.04)" in error
     assert main(["distill", "--resume", str(finished), "--out", "elsewhere"]) == 2
     assert (finished / "synthetic.npz").read_bytes() == before
+
+
+def test_resuming_on_changed_data_is_refused(tmp_path, capsys):
+    file, out = tmp_path / "own.npz", tmp_path / "run"
+    images = np.random.default_rng(0).integers(0, 256, (60, 6, 6, 1), dtype=np.uint8)
+    np.savez(file, images=images, labels=np.arange(60) % 2)
+    assert distil("--data", file, "--out", out) == 0
+    images[0, 0, 0, 0] ^= 1
+    np.savez(file, images=images, labels=np.arange(60) % 2)
+    assert main(["distill", "--resume", str(out)]) == 2
+    assert "other data" in capsys.readouterr().err
 
 
 def test_resuming_a_finished_run_changes_nothing(finished):

@@ -106,8 +106,11 @@ def test_a_run_in_two_halves_is_the_same_run(at):
     examples, synthetic = problem()
     whole, losses = KIP.run(KEY, KIP.init(synthetic), examples, 23)
     half, first = KIP.run(KEY, KIP.init(synthetic), examples, at)
-    resumed, second = KIP.run(KEY, half, examples, 23)
+    told = []
+    resumed, second = KIP.run(KEY, half, examples, 23, lambda state, part: told.append(int(state.step)))
     assert equal(resumed, whole)
+    # Dispatches, and checkpoints with them, end where those of the whole run do.
+    assert told == [step for step in (DISPATCH, 2 * DISPATCH, 23) if step > at]
     np.testing.assert_array_equal(np.concatenate([first, second]), losses)
 
 
@@ -161,9 +164,9 @@ def test_a_loss_that_is_not_finite_leaves_the_state_and_names_the_step(step):
     examples, synthetic = problem()
     distiller = make_distiller(poisoned(step, "loss"), uniform(8))
     told = []
-    with pytest.raises(Diverged, match=rf"step {step}\b") as error:
+    with pytest.raises(Diverged, match=rf"step {step + 1}\b") as error:
         distiller.run(KEY, distiller.init(synthetic), examples, 30, lambda state, losses: told.append(losses))
-    assert error.value.step == step
+    assert error.value.step == step + 1  # the first step is 1, as in metrics.jsonl
     good, _ = distiller.run(KEY, distiller.init(synthetic), examples, step)
     assert equal(error.value.state, good)
     # Whole dispatches before the bad one were told, the bad one was not.

@@ -8,12 +8,21 @@ import pytest
 
 from rdd_jax import krr, training
 from rdd_jax.errors import InputError
-from rdd_jax.evaluate import LEARNERS, baselines, evaluate, krr_learner, learner_by_name, network_learner
+from rdd_jax.evaluate import (
+    LEARNERS,
+    baselines,
+    evaluate,
+    evaluate_sets,
+    krr_learner,
+    learner_by_name,
+    network_learner,
+)
 from rdd_jax.kernels import fc_ntk
 from rdd_jax.metrics import accuracy
 from rdd_jax.networks import NETWORKS, mlp
+from rdd_jax.preprocess import prepare
 from rdd_jax.selection import SUBSETS
-from rdd_jax.types import Synthetic, centred_one_hot
+from rdd_jax.types import Data, Splits, Synthetic, centred_one_hot
 
 KERNEL = fc_ntk(1)
 TRUTH = np.arange(20) % 2
@@ -122,3 +131,38 @@ def test_baselines_are_real_examples_of_every_class_for_every_seed():
         # One set for all seeds is learned once a seed; see `evaluate`.
         assert (by_seed[5] is by_seed[6]) == (name == "herding")
     assert not np.array_equal(sets["random"][5].images, sets["random"][6].images)
+
+
+def prepared(train=40):
+    """Two classes apart, in three splits."""
+    labels = np.arange(train + 40) % 2
+    pixels = (0.4 + 0.2 * labels[:, None, None, None] + 0.1 * images(3, train + 40)).clip(0, 1)
+    cuts = (slice(train), slice(train, train + 20), slice(train + 20, None))
+    return prepare(Splits(*(Data(pixels[at], labels[at], ("x", "y")) for at in cuts), "toy"), "standardise")
+
+
+def test_a_set_stands_beside_baselines_of_its_size():
+    data = prepared()
+    labels = centred_one_hot(np.array([0, 0, 0, 1, 1, 1]), 2)
+    ours = Synthetic(jnp.asarray(data.train[[0, 2, 4, 1, 3, 5]]), labels)
+    found = evaluate_sets(ours, data, KERNEL, 0.1, ["krr"], 3)
+    assert [(one.set, one.learner) for one in found] == [(name, "krr") for name in ("synthetic", *SUBSETS)]
+    assert [one.seeds for one in found] == [[0], [0, 1, 2], [0, 1, 2], [0]]
+    test = data.splits.test
+    expected = accuracy(krr.fit(KERNEL, ours, 0.1)(data.model_space(test)), test.labels)
+    assert found[0].values == [expected]
+    drawn = baselines(data.train, data.splits.train.labels, 2, 3, [2])["random"][2]
+    expected = accuracy(krr.fit(KERNEL, drawn, 0.1)(data.model_space(test)), test.labels)
+    assert found[1].values[2] == expected
+
+
+def test_baselines_are_left_out_where_they_are_not_wanted():
+    data = prepared()
+    found = evaluate_sets(synthetic(), data, KERNEL, 0.1, ["krr"], 2, with_baselines=False)
+    assert [one.set for one in found] == ["synthetic"]
+
+
+def test_a_set_larger_than_a_class_has_no_baselines_and_says_so():
+    large = Synthetic(jnp.asarray(images(0, 10)), centred_one_hot(np.arange(10) % 2, 2))
+    with pytest.raises(InputError, match="ipc is 5, but class 'x' has 4"):
+        evaluate_sets(large, prepared(train=8), KERNEL, 0.1, ["krr"], 1)

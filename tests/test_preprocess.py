@@ -5,6 +5,7 @@ import pytest
 
 from rdd_jax import preprocess
 from rdd_jax.errors import InputError
+from rdd_jax.types import Data, Splits
 
 
 def pixels(n=200, shape=(4, 5, 3)):
@@ -130,3 +131,29 @@ def test_images_of_another_shape_raise(kind, fitted_on, shape):
 def test_standardise_takes_images_of_another_size():
     fitted = preprocess.fit("standardise", PIXELS)
     assert fitted.apply(pixels(shape=(7, 6, 3))).shape == (200, 7, 6, 3)
+
+
+def splits(groups=None):
+    names = () if groups is None else ("a", "b")
+    parts = [Data(PIXELS[at : at + 40], np.arange(40) % 3, ("x", "y", "z"), groups, names) for at in (0, 40, 80)]
+    return Splits(*parts, "toy")
+
+
+def test_prepared_data_are_fitted_on_train_alone():
+    parts = splits()
+    prepared = preprocess.prepare(parts, "zca", 0.5)
+    fitted = preprocess.fit("zca", parts.train.images, 0.5)
+    np.testing.assert_array_equal(prepared.train, fitted.apply(parts.train.images))
+    np.testing.assert_array_equal(prepared.model_space(parts.test), fitted.apply(parts.test.images))
+    # What was fitted elsewhere is used as it is.
+    np.testing.assert_array_equal(preprocess.prepare(parts, "none", fitted=fitted).train, prepared.train)
+
+
+@pytest.mark.parametrize("groups", [None, np.arange(40, dtype=np.int32) % 2])
+def test_prepared_examples_carry_labels_and_groups(groups):
+    parts = splits(groups)
+    examples = preprocess.prepare(parts, "none").examples()
+    np.testing.assert_array_equal(examples.images, parts.train.images)
+    np.testing.assert_array_equal(examples.labels.argmax(1), parts.train.labels)
+    np.testing.assert_allclose(examples.labels.sum(1), 0, atol=1e-6)
+    np.testing.assert_array_equal(examples.groups, np.zeros(40) if groups is None else groups)

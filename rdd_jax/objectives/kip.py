@@ -29,7 +29,7 @@ def kip(kernel: Kernel, reg: float = 1e-6) -> Objective:
     return objective
 
 
-def kip_solved(kernel: Kernel, reg: float = 1e-6, label_reg: float = 1e-6) -> Objective:
+def kip_solved(kernel: Kernel, reg: float = 1e-6, label_reg: float = 1e-8) -> Objective:
     r"""KIP with the labels eliminated: at every step the best ones for the batch.
 
     Variable projection (Golub & Pereyra 1973) applied to KIP; our own combination. With
