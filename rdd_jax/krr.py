@@ -113,7 +113,7 @@ def label_solve(
     r"""The synthetic labels that fit all real data best, in closed form.
 
     .. math::
-        \alpha = \arg\min \tfrac{1}{n} \|k(X, S) \alpha - Y\|_F^2 + \mu\, tr(\alpha^T K \alpha), \quad
+        \alpha = \arg\min \tfrac{1}{n} \|k(X, S) \alpha - Y\|_F^2 + \mu\, tr(\alpha^T (K + \lambda I) \alpha), \quad
         Y_S = (K + \lambda I)\, \alpha
 
     with :math:`\mu = label\_reg \cdot tr(K) / m`, solved in coordinates in which ``K + ridge I`` is the

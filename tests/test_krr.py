@@ -61,24 +61,27 @@ def test_factor_and_solve_invert_the_ridged_gram_matrix(x64):
     np.testing.assert_allclose(krr.solve(lower, jnp.asarray(b, jnp.float64)), np.linalg.solve(ridged, b), rtol=1e-9)
 
 
-def penalised_least_squares(support, x, y, label_reg):
-    """``alpha`` that minimises ``|k(X, S) a - Y|^2 / n + mu tr(a^T K a)``: rows of both terms, stacked."""
+def penalised_least_squares(support, x, y, reg, label_reg):
+    """``alpha`` that minimises ``|k(X, S) a - Y|^2 / n + mu tr(a^T (K + ridge I) a)``: rows of both terms, stacked."""
     full, cross = gram(support, support), gram(x, support)
-    mu = label_reg * np.trace(full) / len(support)
+    mean = np.trace(full) / len(support)
+    mu, full = label_reg * mean, full + reg * mean * np.eye(len(support))
     rows = np.concatenate([cross / np.sqrt(len(x)), np.sqrt(mu) * np.linalg.cholesky(full).T])
     right = np.concatenate([y / np.sqrt(len(x)), np.zeros((len(support), y.shape[1]))])
     return np.linalg.lstsq(rows, right)[0]
 
 
+@pytest.mark.parametrize("reg", [1e-12, 1e-1])
 @pytest.mark.parametrize("label_reg", [1e-4, 1e-2, 1.0])
-def test_solved_labels_are_the_penalised_least_squares(label_reg, x64):
+def test_solved_labels_are_the_penalised_least_squares(reg, label_reg, x64):
     support, x, y = images(5, 6), images(6, 40), targets(7, 40)
-    exact = penalised_least_squares(support, x, y, label_reg)
-    # A ridge too small to tell: the labels are (K + ridge I) alpha.
+    exact = penalised_least_squares(support, x, y, reg, label_reg)
     wide = jnp.asarray(support, jnp.float64)
-    labels = krr.label_solve(KERNEL, wide, x.astype(np.float64), y, reg=1e-12, label_reg=label_reg)
-    np.testing.assert_allclose(labels, gram(support, support) @ exact, rtol=1e-6, atol=1e-8)
-    refitted = krr.fit(KERNEL, Synthetic(wide, labels), reg=1e-12).alpha
+    labels = krr.label_solve(KERNEL, wide, x.astype(np.float64), y, reg=reg, label_reg=label_reg)
+    full = gram(support, support)
+    ridged = full + reg * np.trace(full) / len(full) * np.eye(len(full))
+    np.testing.assert_allclose(labels, ridged @ exact, rtol=1e-6, atol=1e-8)
+    refitted = krr.fit(KERNEL, Synthetic(wide, labels), reg=reg).alpha
     np.testing.assert_allclose(refitted, exact, rtol=1e-6, atol=1e-8)
 
 
@@ -88,7 +91,7 @@ def test_solved_labels_in_float32_refit_to_the_least_squares_fit(reg):
     labels = krr.label_solve(KERNEL, jnp.asarray(support), x, y, reg=reg, label_reg=1e-6)
     outputs = krr.fit(KERNEL, Synthetic(jnp.asarray(support), labels), reg)(x)
     # Whatever the ridge of the regression, the labels make up for it.
-    best = gram(x, support) @ penalised_least_squares(support, x, y, 1e-6)
+    best = gram(x, support) @ penalised_least_squares(support, x, y, reg, 1e-6)
     np.testing.assert_allclose(outputs, best, atol=2e-3)
 
 

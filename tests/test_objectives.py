@@ -77,9 +77,9 @@ def test_gradients_of_kip_agree_with_finite_differences(reg, x64):
     check_grads(loss, synthetic, order=1, modes=("rev",), atol=1e-6, rtol=1e-6)
 
 
-def best_penalised(images, batch, mu):
-    """``min_alpha J`` and its parts, by the normal equations in NumPy; ``mu`` given."""
-    full, cross = gram(images, images), gram(batch.images, images)
+def best_penalised(images, batch, mu, ridge):
+    """``min_alpha J`` and its parts, by the normal equations in NumPy; ``mu`` and the ridge given."""
+    full, cross = gram(images, images) + ridge * np.eye(len(images)), gram(batch.images, images)
     weight, y = np.asarray(batch.weight / batch.weight.sum()), np.asarray(batch.labels)
     alpha = np.linalg.solve((cross.T * weight) @ cross + mu * full, (cross.T * weight) @ y)
     errors = 0.5 * ((cross @ alpha - y) ** 2).sum(1)
@@ -87,28 +87,30 @@ def best_penalised(images, batch, mu):
     return errors, penalty, weight @ errors + penalty
 
 
-# A ridge too small to tell: J itself knows none, it only steadies the solve.
+@pytest.mark.parametrize("reg", [1e-12, 1e-1])
 @pytest.mark.parametrize("label_reg", [1e-3, 1e-1])
-def test_kip_solved_is_the_minimum_over_labels(label_reg, x64):
+def test_kip_solved_is_the_minimum_over_labels(reg, label_reg, x64):
     synthetic, batch = problem()
-    mu = label_reg * np.trace(gram(synthetic.images, synthetic.images)) / 4
-    errors, penalty, least = best_penalised(synthetic.images, batch, mu)
-    losses = objectives.kip_solved(KERNEL, 1e-12, label_reg)(KEY, synthetic, batch)
+    mean = np.trace(gram(synthetic.images, synthetic.images)) / 4
+    errors, penalty, least = best_penalised(synthetic.images, batch, label_reg * mean, reg * mean)
+    losses = objectives.kip_solved(KERNEL, reg, label_reg)(KEY, synthetic, batch)
     np.testing.assert_allclose(losses.value, errors + penalty, rtol=1e-7)
     np.testing.assert_allclose(risk.mean(losses), least, rtol=1e-9)
 
 
+@pytest.mark.parametrize("reg", [1e-12, 1e-1])
 @pytest.mark.parametrize("label_reg", [1e-3, 1e-1])
-def test_gradient_of_kip_solved_is_that_of_the_minimum(label_reg, x64):
+def test_gradient_of_kip_solved_is_that_of_the_minimum(reg, label_reg, x64):
     synthetic, batch = problem()
-    objective = objectives.kip_solved(KERNEL, 1e-12, label_reg)
+    objective = objectives.kip_solved(KERNEL, reg, label_reg)
     gradient = jax.grad(lambda x: risk.mean(objective(KEY, synthetic._replace(images=x), batch)))(synthetic.images)
-    mu = label_reg * np.trace(gram(synthetic.images, synthetic.images)) / 4
+    mean = np.trace(gram(synthetic.images, synthetic.images)) / 4
     rng = np.random.default_rng(1)
     for _ in range(5):
         direction = rng.standard_normal(synthetic.images.shape)
-        # mu stays that of the base point, as the objective holds it.
-        up, down = (best_penalised(synthetic.images + h * direction, batch, mu)[2] for h in (1e-5, -1e-5))
+        # mu and the ridge stay those of the base point, as the objective holds them.
+        moved = (synthetic.images + h * direction for h in (1e-5, -1e-5))
+        up, down = (best_penalised(images, batch, label_reg * mean, reg * mean)[2] for images in moved)
         np.testing.assert_allclose(np.sum(gradient * direction), (up - down) / 2e-5, rtol=1e-5)
 
 

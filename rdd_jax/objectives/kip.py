@@ -38,11 +38,11 @@ def kip_solved(kernel: Kernel, reg: float = 1e-6, label_reg: float = 1e-8) -> Ob
     .. math::
         \alpha^* = \arg\min_\alpha J(\alpha), \quad J(\alpha) =
         \sum_j \tfrac{w_j}{W} \tfrac12 \|k(x_j, S) \alpha - y_j\|^2
-        + \tfrac{\mu}{2} tr(\alpha^T K \alpha) .
+        + \tfrac{\mu}{2} tr(\alpha^T (K + \lambda I) \alpha) .
 
     The loss of an example is its term of ``J`` at ``alpha*``, the penalty shared evenly, so that the mean
     risk is ``J`` itself. At the minimum :math:`\partial J / \partial \alpha = 0`, so the gradient with
-    respect to the images, ``mu`` held, needs no derivative of the solve. The labels of the synthetic set
+    respect to the images, ``mu`` and ``lambda`` held, needs no derivative of the solve. The labels of the synthetic set
     are not read; solve them over all data at the end (`rdd_jax.krr.label_solve`).
     """
 
@@ -54,7 +54,8 @@ def kip_solved(kernel: Kernel, reg: float = 1e-6, label_reg: float = 1e-8) -> Ob
         penalty = label_reg * fixed(jnp.trace(gram)) / len(gram)
         alpha = _best_alpha(fixed(gram), fixed(cross), batch, reg, penalty)
         losses = _losses(cross, alpha, batch)
-        return losses._replace(value=losses.value + penalty / 2 * jnp.sum(alpha * (gram @ alpha)))
+        norm = jnp.sum(alpha * (gram @ alpha)) + krr.ridge(fixed(gram), reg) * jnp.sum(alpha**2)
+        return losses._replace(value=losses.value + penalty / 2 * norm)
 
     return objective
 
