@@ -25,25 +25,25 @@ FOLDER = Path("runs/best_fc_kip")
 PUBLISHED = {"mnist": {1: 85.5, 10: 97.2, 50: 98.4}, "cifar10": {1: 40.5, 10: 53.1, 50: 58.6}}
 
 BASE = Distill(labels="learned", depth=3, schedule="cosine", lr=0.1, batch=2000, seeds=5, checkpoint_every=250)
-AUGMENT = {"mnist": "shift1", "cifar10": "flip+shift2"}
-STEPS = {
-    ("mnist", 1): 2000,
-    ("cifar10", 1): 2000,
-    ("mnist", 10): 6000,
-    ("cifar10", 10): 12000,
-    ("mnist", 50): 5000,
-    ("cifar10", 50): 5000,
+RECIPES = {
+    # At one image a class there is nothing left to regularise: shifts cost a point of validation accuracy.
+    ("mnist", 1): {"steps": 2000, "augment": "shift1"},
+    ("cifar10", 1): {"steps": 4000, "augment": "flip"},
+    ("mnist", 10): {"steps": 6000, "augment": "shift1"},
+    ("cifar10", 10): {"steps": 12000, "augment": "flip+shift2"},
+    ("mnist", 50): {"steps": 5000, "augment": "shift1"},
+    ("cifar10", 50): {"steps": 5000, "augment": "flip+shift2"},
 }
-SEEDS = {1: 3, 10: 3, 50: 1}
+SEEDS = {1: 3, 10: 1, 50: 1}
 
 
 def cells(only: str) -> Iterator[tuple[str, Distill]]:
     """``(name, configuration)`` of every cell whose name starts with ``only``, quick ones first."""
-    for (data, ipc), steps in STEPS.items():
+    for (data, ipc), recipe in RECIPES.items():
         for seed in range(SEEDS[ipc]):
             name = f"{data}-{ipc}-{seed}"
             if name.startswith(only):
-                yield name, replace(BASE, data=data, ipc=ipc, steps=steps, seed=seed, augment=AUGMENT[data])
+                yield name, replace(BASE, data=data, ipc=ipc, seed=seed, **recipe)
 
 
 def run(only: str) -> None:
@@ -73,7 +73,7 @@ def networks(only: str, learners: str, seeds: int) -> None:
 def table() -> None:
     """Prints the Markdown tables of ``experiments/README.md``."""
     print("| data | ipc | seeds | ours | published FC KIP | random | k-means | herding | s a run |\n|" + "---|" * 9)
-    for data in AUGMENT:
+    for data in PUBLISHED:
         for ipc in SEEDS:
             reports = [_read(FOLDER / name / "report.json") for name, _ in cells(f"{data}-{ipc}-")]
             reports = [report for report in reports if report]
