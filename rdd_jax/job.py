@@ -279,7 +279,7 @@ def _write_report(
         "peak_memory_bytes": peak_memory(),
         "device": environment()["device"],
         "evaluations": [evaluation.to_dict() for evaluation in evaluations],
-        "notes": _notes(config, saved.synthetic),
+        "notes": _notes(config),
     }
     runs.write_text(
         run.folder / "report.html",
@@ -289,7 +289,7 @@ def _write_report(
     return values
 
 
-def _notes(config: Distill, synthetic: Synthetic) -> list[str]:
+def _notes(config: Distill) -> list[str]:
     kind = "solved" if config.method == "label-solve" else config.labels
     return [NOTES[kind]] if kind in NOTES else []
 
@@ -306,56 +306,64 @@ def evaluate_job(config: Evaluate, progress: Progress = SILENT) -> dict[str, Any
     learners = check_learners(config.learners, config.seeds)
     if config.out is not None:
         runs.check_new(Path(config.out))
-    source = Path(config.source)
-    if source.is_dir():
-        of_run = runs.Run(source).config()
-    elif source.suffix == ".npz":
-        of_run = None
-        if config.data is None:
-            raise InputError("--data is missing: an .npz does not say which real data to test on")
-    else:
-        raise InputError(f"{config.source!r} is neither a run folder nor an .npz file")
-    base = of_run or Distill()
+    of_run = _run_config(config)
+    base = of_run or Distill(seed=config.seed)
     kernel = kernel_by_name(config.kernel or base.kernel, base.depth if config.depth is None else config.depth)
     reg = base.reg if config.reg is None else config.reg
     if not reg > 0:
         raise InputError(f"reg is {reg}: it must be a positive number")
-    saved = runs.load_synthetic(source / "synthetic.npz") if of_run else None
-    progress.stage("reading data")
-    splits = data_sets.load(config.data or base.data, base.seed if of_run else config.seed)
-    if saved:
-        if saved.synthetic.images.shape[1:] != splits.train.images.shape[1:]:
-            raise InputError(
-                f"the set has images of {saved.synthetic.images.shape[1:]}, {config.data!r} of "
-                f"{splits.train.images.shape[1:]}: evaluate it on the data it was made from"
-            )
-        if saved.synthetic.labels.shape[1] != splits.train.classes:
-            raise InputError(f"the set has {saved.synthetic.labels.shape[1]} classes, the data {splits.train.classes}")
-        prepared, synthetic = prepare(splits, saved.preprocess.kind, fitted=saved.preprocess), saved.synthetic
-    else:
-        prepared = prepare(splits, config.preprocess, config.zca_reg)
-        shape = splits.train.images.shape[1:]
-        synthetic = runs.foreign_set(source, shape, splits.train.classes, config.space, prepared.fitted)
+    data = config.data or base.data
+    progress.stage(f"reading {data}")
+    splits = data_sets.load(data, base.seed)
+    synthetic, prepared = _subject(config, splits)
     _check_shapes(replace(base, learners=config.learners, augment="none"), splits)
     progress.stage("evaluating")
     start = time.perf_counter()
     evaluations = evaluate_sets(synthetic, prepared, kernel, reg, learners, config.seeds, config.baselines)
     values = {
         "source": config.source,
-        "data": config.data or base.data,
+        "data": data,
         "method": of_run.method if of_run else "made elsewhere",
         "ipc": max(1, len(synthetic.images) // splits.train.classes),
-        "steps": base.steps if of_run and of_run.method == "kip" else 0,
+        "steps": of_run.steps if of_run and of_run.method == "kip" else 0,
         "seconds": round(time.perf_counter() - start, 3),
         "peak_memory_bytes": peak_memory(),
         "device": environment()["device"],
         "evaluations": [evaluation.to_dict() for evaluation in evaluations],
-        "notes": [],
+        "notes": _notes(of_run) if of_run else [],
     }
     if config.out is not None:
         Path(config.out).parent.mkdir(parents=True, exist_ok=True)
         runs.write_json(Path(config.out), values)
     return values
+
+
+def _run_config(config: Evaluate) -> Distill | None:
+    """The configuration of the run folder that is to be evaluated; None for an ``.npz``."""
+    source = Path(config.source)
+    if source.is_dir():
+        return runs.Run(source).config()
+    if source.suffix != ".npz":
+        raise InputError(f"{config.source!r} is neither a run folder nor an .npz file")
+    if config.data is None:
+        raise InputError("--data is missing: an .npz does not say which real data to test on")
+    return None
+
+
+def _subject(config: Evaluate, splits: Splits) -> tuple[Synthetic, Prepared]:
+    """The set to evaluate, and the real data in the space that it lives in."""
+    source, shape, classes = Path(config.source), splits.train.images.shape[1:], splits.train.classes
+    if not source.is_dir():
+        prepared = prepare(splits, config.preprocess, config.zca_reg)
+        return runs.foreign_set(source, shape, classes, config.space, prepared.fitted), prepared
+    saved = runs.load_synthetic(source / "synthetic.npz")
+    synthetic = saved.synthetic
+    if synthetic.images.shape[1:] != shape or synthetic.labels.shape[1] != classes:
+        raise InputError(
+            f"the set has images of {synthetic.images.shape[1:]} and {synthetic.labels.shape[1]} classes, the data "
+            f"{shape} and {classes}: evaluate it on the data it was made from"
+        )
+    return synthetic, prepare(splits, saved.preprocess.kind, fitted=saved.preprocess)
 
 
 # --- showing -----------------------------------------------------------------------------------------
