@@ -31,24 +31,21 @@ class Recipe(NamedTuple):
         return optax.chain(optax.add_decayed_weights(self.weight_decay), optax.sgd(rate, self.momentum))
 
 
-def loss(logits: Float[Array, "n k"], labels: Float[Array, "n k"], distribution: bool) -> Float[Array, ""]:
-    """Cross-entropy where ``labels + 1/k`` are distributions, else half the squared error to ``labels``.
+def targets(labels: Float[Array, "n k"], tolerance: float = 1e-4) -> Float[Array, "n k"]:
+    """The distributions over classes that networks are trained on, from centred labels.
 
-    Labels learned by kernel regression are no distributions; they are regressed, as they were learned.
+    Where every row of ``labels + 1/k`` is a distribution, those; else one-hot at the largest entry of each row. Labels
+    learned by kernel regression are of the second kind: they grow to tens, on which a network trained by the recipe's
+    rate diverges.
     """
-    if distribution:
-        return jnp.mean(optax.softmax_cross_entropy(logits, labels + 1 / labels.shape[1]))
-    return 0.5 * jnp.mean(jnp.sum((logits - labels) ** 2, 1))
-
-
-def are_distributions(labels: Float[Array, "n k"], tolerance: float = 1e-4) -> bool:
-    """Whether every row of ``labels + 1/k`` is non-negative and sums to 1."""
     p = np.asarray(labels) + 1 / labels.shape[1]
-    return bool((p > -tolerance).all() and np.allclose(p.sum(1), 1, atol=tolerance))
+    if (p > -tolerance).all() and np.allclose(p.sum(1), 1, atol=tolerance):
+        return jnp.asarray(p)
+    return jax.nn.one_hot(p.argmax(1), labels.shape[1], dtype=labels.dtype)
 
 
 def train(network: Network, synthetic: Synthetic, seeds: list[int], recipe: Recipe | None = None) -> list[Any]:
-    """Trains a network a seed on ``synthetic`` alone; the variables of each.
+    """Trains a network a seed on ``synthetic`` alone, by cross-entropy to its `targets`; the variables of each.
 
     All seeds at once in one compiled loop, except where that is slower: convolutions on a CPU.
 
@@ -59,11 +56,11 @@ def train(network: Network, synthetic: Synthetic, seeds: list[int], recipe: Reci
     side = min(synthetic.images.shape[1:3])
     if side < network.smallest:
         raise InputError(f"images of side {side} are too small for this network: it needs {network.smallest} or more")
-    distribution = are_distributions(synthetic.labels)
+    synthetic = synthetic._replace(labels=targets(synthetic.labels))
     if network.convolutional and jax.default_backend() == "cpu":
-        return [_train_in_steps(network, recipe, distribution, synthetic, seed) for seed in seeds]
+        return [_train_in_steps(network, recipe, synthetic, seed) for seed in seeds]
     keys = jax.vmap(jax.random.key)(jnp.array(seeds))
-    variables = _train_together(network, recipe, distribution, synthetic, keys)
+    variables = _train_together(network, recipe, synthetic, keys)
     return [jax.tree.map(itemgetter(i), variables) for i in range(len(seeds))]
 
 
@@ -79,17 +76,18 @@ def _batches(order_key: PRNGKey, epoch: int | Array, images: int, batch: int) ->
     return [order[start : start + batch] for start in range(0, images, batch)]
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=3)
-def _update(network: Network, recipe: Recipe, distribution: bool, carry, synthetic: Synthetic, index: Array):
+@partial(jax.jit, static_argnums=(0, 1), donate_argnums=2)
+def _update(network: Network, recipe: Recipe, carry, synthetic: Synthetic, index: Array):
     variables, optimizer_state = carry
     images, labels = synthetic.images[index], synthetic.labels[index]
-    gradient = jax.grad(lambda v: loss(network.apply(v, images), labels, distribution))(variables)
+    loss = lambda v: jnp.mean(optax.softmax_cross_entropy(network.apply(v, images), labels))  # noqa: E731
+    gradient = jax.grad(loss)(variables)
     updates, optimizer_state = recipe.optimizer(len(synthetic.images)).update(gradient, optimizer_state, variables)
     return optax.apply_updates(variables, updates), optimizer_state
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2))
-def _train_together(network: Network, recipe: Recipe, distribution: bool, synthetic: Synthetic, keys: Array):
+@partial(jax.jit, static_argnums=(0, 1))
+def _train_together(network: Network, recipe: Recipe, synthetic: Synthetic, keys: Array):
     """One compiled loop; the variables of every key, stacked."""
 
     def train_one(key: PRNGKey):
@@ -97,7 +95,7 @@ def _train_together(network: Network, recipe: Recipe, distribution: bool, synthe
 
         def epoch(i, carry):
             for index in _batches(order_key, i, len(synthetic.images), recipe.batch):
-                carry = _update(network, recipe, distribution, carry, synthetic, index)
+                carry = _update(network, recipe, carry, synthetic, index)
             return carry
 
         return jax.lax.fori_loop(0, recipe.epochs, epoch, carry)[0]
@@ -105,12 +103,12 @@ def _train_together(network: Network, recipe: Recipe, distribution: bool, synthe
     return jax.vmap(train_one)(keys)
 
 
-def _train_in_steps(network: Network, recipe: Recipe, distribution: bool, synthetic: Synthetic, seed: int):
+def _train_in_steps(network: Network, recipe: Recipe, synthetic: Synthetic, seed: int):
     """A call a step; the same variables as `_train_together`, up to rounding."""
     carry, order_key = _start(network, recipe, synthetic.images, jax.random.key(seed))
     for i in range(recipe.epochs):
         for index in _batches(order_key, i, len(synthetic.images), recipe.batch):
-            carry = _update(network, recipe, distribution, carry, synthetic, index)
+            carry = _update(network, recipe, carry, synthetic, index)
     return carry[0]
 
 
