@@ -1,8 +1,9 @@
 """The jobs behind the commands: from a configuration to a run folder, an evaluation, a picture."""
 
 import signal
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -182,11 +183,8 @@ def _optimise(
     run.rewrite_metrics(rows)
     start = time.perf_counter() - (rows[-1]["seconds"] if rows else 0)
     validation = prepared.model_space(prepared.splits.validation)
-    latest = state
 
     def record(state: State, losses: np.ndarray) -> None:
-        nonlocal latest
-        latest = state
         step = int(state.step)
         now = round(time.perf_counter() - start, 3)
         first = step - len(losses) + 1
@@ -194,18 +192,16 @@ def _optimise(
         if step % config.checkpoint_every < len(losses) or step == config.steps:
             score = _validate(config, prepared, kernel, distiller.decode(state), validation)
             new.append({"step": step, "validation_accuracy": score, "seconds": now})
-            run.append_metrics(new)
+        run.append_metrics(new)
+        if asked_to_stop or "validation_accuracy" in new[-1]:
             checkpoints.save(state)
-        else:
-            run.append_metrics(new)
+        if asked_to_stop:
+            raise KeyboardInterrupt
         progress.step(step, config.steps, float(losses[-1]))
 
     try:
-        with _terminate_as_interrupt():
+        with _signals_noted() as asked_to_stop:
             state, _ = distiller.run(jax.random.key(config.seed), state, prepared.examples(), config.steps, record)
-    except KeyboardInterrupt:
-        checkpoints.save(latest)
-        raise
     except Diverged as diverged:
         checkpoints.save(diverged.state)
         try:
@@ -226,21 +222,27 @@ def _validate(config: Distill, prepared: Prepared, kernel: Kernel, synthetic: Sy
 
 
 @contextmanager
-def _terminate_as_interrupt():
-    """SIGTERM, which schedulers send first, ends a run as Ctrl-C does."""
+def _signals_noted() -> Iterator[list[int]]:
+    """Ctrl-C and SIGTERM, which schedulers send first, are noted for the end of the dispatch; a second one is obeyed.
 
-    def interrupt(number, frame):
-        raise KeyboardInterrupt
+    Raised at once, an interrupt could surface anywhere inside JAX or Orbax, as any exception.
+    """
+    noted: list[int] = []
 
-    try:
-        before = signal.signal(signal.SIGTERM, interrupt)
-    except ValueError:  # not the main thread: there is no handler to set
-        yield
+    def note(number: int, frame: object) -> None:
+        if noted:
+            raise KeyboardInterrupt
+        noted.append(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield noted  # only the main thread may set handlers
         return
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield noted
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 # --- reporting ---------------------------------------------------------------------------------------

@@ -280,7 +280,7 @@ def command(*arguments):
 LONG = ["--ipc", "2", "--steps", "400", "--batch", "500", "--seeds", "1", "--checkpoint-every", "20"]
 
 
-@pytest.mark.parametrize("kill", ["SIGKILL", "SIGTERM"])
+@pytest.mark.parametrize("kill", ["SIGKILL", "SIGTERM", "SIGINT"])
 def test_a_killed_run_resumes_to_the_same_bytes(kill, tmp_path):
     import signal
 
