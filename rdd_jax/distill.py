@@ -113,7 +113,7 @@ def one_blas_thread() -> threadpool_limits:
     """Keeps LAPACK's own threads out of the way of XLA's.
 
     On a CPU, JAX factors matrices with SciPy's OpenBLAS, whose idle threads spin on the cores that XLA
-    then wants for the products: on two cores a step took half as long again. The systems are small.
+    then wants for the products. The systems are small.
     """
     return threadpool_limits(1, user_api="blas")
 

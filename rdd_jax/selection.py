@@ -46,7 +46,7 @@ def _random(rng: np.random.Generator, flat: np.ndarray, ipc: int) -> np.ndarray:
 def principal(images: np.ndarray, components: int = 64) -> np.ndarray:
     """``[n, components]``: the leading principal components, or the flat images where those are fewer numbers.
 
-    Clusters of images live there, and k-means takes a fiftieth of the time. Randomised PCA, fixed seed.
+    Clusters of images live there, and k-means is far quicker there. Randomised PCA, fixed seed.
     """
     from sklearn.decomposition import PCA
 
