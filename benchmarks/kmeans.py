@@ -23,7 +23,7 @@ import tyro
 from rich.table import Table
 
 from rdd_jax.data import load
-from rdd_jax.kmeans import _fit, _within
+from rdd_jax.kmeans import _fit, kmeans_within
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def compile_seconds(size: Size, n: int, d: int) -> float:
 
 
 def ours(size: Size, pixels: np.ndarray, labels: np.ndarray, seed: int) -> tuple[float, int]:
-    found = _within(jax.random.key(seed), pixels, labels, 10, size.k, size.iterations)
+    found = kmeans_within(jax.random.key(seed), pixels, labels, 10, size.k, size.iterations)
     return float(found.inertia.sum()), int(found.iterations.sum())
 
 
@@ -77,7 +77,7 @@ def main(size: Size) -> None:
     before = peak_gigabytes()
     compiling = compile_seconds(size, int(np.bincount(labels).max()), pixels.shape[1])
     # Traced and compiled by a run of one iteration, so that the rounds time neither.
-    _within(jax.random.key(0), pixels, labels, 10, size.k, 1)
+    kmeans_within(jax.random.key(0), pixels, labels, 10, size.k, 1)
     runs: dict[str, Callable[..., tuple[float, int]]] = {"scikit-learn": scikit_learn, "ours": ours}
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     inertia: dict[str, list[float]] = {name: [] for name in runs}

@@ -55,8 +55,7 @@ def check_names(config: Distill) -> None:
     at_least("soft_groups", config.soft_groups, 0)
     grouping_of(config)
     risk_of(config, 1)
-    if not 0 <= config.min_group < 1:
-        raise InputError(f"min_group is {config.min_group}: it is a share of a class, at least 0 and below 1")
+    grouping.check_least(config.min_group)
     if config.labels == "solved" and config.grouping != "none":
         raise InputError(
             f"grouping is {config.grouping!r}, but solved labels are those of the mean over all examples: use fixed or "

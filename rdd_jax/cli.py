@@ -89,24 +89,15 @@ def _evaluate(config: Evaluate) -> None:
 
 
 def _compare(config: Compare) -> None:
-    import rich
-    from rich.table import Column, Table
-
     from rdd_jax.job import compare_job
 
     header, rows, pictured = compare_job(config)
-    table = Table(*(Column(name, overflow="fold") for name in header))
-    for row in rows:
-        table.add_row(*row)
-    rich.print(table)
+    _draw_table(header, rows)
     if pictured:
         print(f"{config.out}: the accuracy of every class and group")
 
 
 def _show(config: Show) -> None:
-    import rich
-    from rich.table import Table
-
     from rdd_jax import plots
     from rdd_jax.job import describe
 
@@ -114,10 +105,8 @@ def _show(config: Show) -> None:
     out = Path(config.out or f"data-{stem}.png")
     splits, rows = describe(config)
     train = splits.train
-    table = Table("", "train", "validation", "test", title=f"{stem}: {train.images.shape[1:]} {train.images.dtype}")
-    for row in rows:
-        table.add_row(*row)
-    rich.print(table)
+    header = ["", "train", "validation", "test"]
+    _draw_table(header, rows, title=f"{stem}: {train.images.shape[1:]} {train.images.dtype}")
     picture = plots.image_grids({stem: train.pixels}, train.labels, train.class_names)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_bytes(picture)
@@ -125,20 +114,25 @@ def _show(config: Show) -> None:
 
 
 def _print_report(values: dict) -> None:
-    import rich
-    from rich.table import Column, Table
-
     from rdd_jax.report import facts, sentences, table_rows
 
     header, rows = table_rows(values["evaluations"], short=True)
     title = f"{values['method']} on {values['data']}, {values['ipc']} images a class (test set; ± over seeds)"
+    _draw_table(header, rows, title)
+    for note in [*sentences(values), *values["notes"]]:
+        print(note)
+    print(", ".join(f"{name} {value}" for name, value in facts(values)[4:]))
+
+
+def _draw_table(header: list[str], rows: list[list[str]], title: str | None = None) -> None:
+    """On standard output; the line of the synthetic set in bold."""
+    import rich
+    from rich.table import Column, Table
+
     table = Table(*(Column(name, overflow="fold") for name in header), title=title)
     for row in rows:
         table.add_row(*row, style="bold" if row[0] == "synthetic" else None)
     rich.print(table)
-    for note in [*sentences(values), *values["notes"]]:
-        print(note)
-    print(", ".join(f"{name} {value}" for name, value in facts(values)[4:]))
 
 
 class _Drawn:

@@ -91,16 +91,13 @@ def _groups(data: Data) -> np.ndarray:
 
 def prepare_test(prepared: Prepared, corruptions: Sequence[str] = ()) -> Tested:
     """The test split in model space, clustered, and corrupted as asked (seed 0)."""
-    train, test = prepared.splits.train, prepared.splits.test
-    shape = (test.classes, max(1, len(test.group_names)))
-    count = np.zeros(shape, int)
-    np.add.at(count, (train.labels, _groups(train)), 1)
+    test = prepared.splits.test
     images = prepared.model_space(test)
     standard = images if prepared.fitted.kind == "standardise" else fit("standardise", test.pixels).apply(test.pixels)
     flat = standard.reshape(len(test), -1)
     cluster = np.asarray(kmeans(jax.random.key(0), flat, min(CLUSTERS, len(test))).assignment)
     corrupted = {name: prepared.fitted.apply(as_pixels(corrupt(name, 0, test.images))) for name in corruptions}
-    return Tested(images, test, count, cluster, corrupted)
+    return Tested(images, test, prepared.splits.train.cell_counts, cluster, corrupted)
 
 
 def krr_learner(kernel: Kernel, reg: float = 1e-6) -> Learner:

@@ -11,7 +11,7 @@ what ``--robust`` uses.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import jax
@@ -41,6 +41,13 @@ class Subject:
     classes: int
     given: np.ndarray | None = None
     synthetic: Synthetic | None = None
+    _described: dict[Features, np.ndarray] = field(default_factory=dict, repr=False)
+
+    def described(self, features: Features) -> np.ndarray:
+        """``features(images)``, computed once however many groupings ask, and again after ``replace``."""
+        if features not in self._described:
+            self._described[features] = features(self.images)
+        return self._described[features]
 
 
 class Groups(NamedTuple):
@@ -51,10 +58,16 @@ class Groups(NamedTuple):
 
 
 class Grouping(NamedTuple):
-    """A way of grouping. ``moves``: whether it depends on the synthetic set, or is drawn anew every time."""
+    """A way of grouping.
+
+    Attributes:
+      moves: whether it depends on the synthetic set, or is drawn anew every time.
+      found: whether its groups are guesses, of which tiny ones had better be merged; False for given ones.
+    """
 
     fit: Callable[[int, Subject], Groups]
     moves: bool = False
+    found: bool = True
 
 
 def cells(groups: Groups, labels: np.ndarray, classes: int, least: float = 0.005) -> Int[np.ndarray, " n"]:
@@ -67,8 +80,7 @@ def cells(groups: Groups, labels: np.ndarray, classes: int, least: float = 0.005
     Raises:
       InputError: ``least`` outside [0, 1).
     """
-    if not 0 <= least < 1:
-        raise InputError(f"min_group is {least}: it is a share of a class, at least 0 and below 1")
+    check_least(least)
     code = groups.code.astype(np.int32)
     for c in range(classes):
         members = np.flatnonzero(labels == c)
@@ -79,6 +91,12 @@ def cells(groups: Groups, labels: np.ndarray, classes: int, least: float = 0.005
         enough = counts[small].sum() >= least * len(members)
         code[members[small[code[members]]]] = np.flatnonzero(small)[0] if enough else counts.argmax()
     return (labels * groups.size + code).astype(np.int32)
+
+
+def check_least(least: float) -> None:
+    """Raises `InputError` where ``least`` is outside [0, 1)."""
+    if not 0 <= least < 1:
+        raise InputError(f"min_group is {least}: it is a share of a class, at least 0 and below 1")
 
 
 RESTARTS = 3
@@ -114,7 +132,7 @@ def given() -> Grouping:
             )
         return Groups(subject.given.astype(np.int32), int(subject.given.max()) + 1)
 
-    return Grouping(fit)
+    return Grouping(fit, found=False)
 
 
 def kmeans(
@@ -145,13 +163,13 @@ def kmeans(
     at_least("temperature", temperature, 0)
 
     def fit(seed: int, subject: Subject) -> Groups:
-        points, labels = features(subject.images), subject.labels
+        points, labels = subject.described(features), subject.labels
         smallest = int(np.bincount(labels, minlength=subject.classes).min())
         pieces = k or max(1, min(PIECES, smallest // LEAST_PIECE))
-        centres, found = kmeans_within(jax.random.key(seed), points, labels, subject.classes, pieces, restarts=RESTARTS)
-        code = np.array(found, np.int32)
+        found = kmeans_within(jax.random.key(seed), points, labels, subject.classes, pieces, restarts=RESTARTS)
+        code = np.array(found.assignment, np.int32)
         if temperature > 0:
-            code = _draw(seed, points, np.asarray(centres), labels, temperature)
+            code = _draw(seed, points, np.asarray(found.centres), labels, temperature)
         if k is None:
             for c in range(subject.classes):
                 code[labels == c] = _merged(points[labels == c], code[labels == c], gap)
@@ -185,7 +203,7 @@ def clusters(features: Features | None = None, k: int = 10) -> Grouping:
     at_least("groups_per_class", k, 1)
 
     def fit(seed: int, subject: Subject) -> Groups:
-        found = kmeans_all(jax.random.key(seed), features(subject.images), k)
+        found = kmeans_all(jax.random.key(seed), subject.described(features), k)
         return Groups(np.asarray(found.assignment, np.int32), k)
 
     return Grouping(fit)
@@ -238,7 +256,7 @@ def predicted(features: Features | None = None, rounds: int = 0) -> Grouping:
     at_least("rounds", rounds, 0)
 
     def fit(seed: int, subject: Subject) -> Groups:
-        code, _ = _self_train(features(subject.images), subject.labels, subject.classes, seed, rounds)
+        code, _ = _self_train(subject.described(features), subject.labels, subject.classes, seed, rounds)
         return Groups(code, subject.classes)
 
     return Grouping(fit)
@@ -279,7 +297,7 @@ def spurious(features: Features | None = None, rounds: int = 6, cut: float = 0.9
     at_least("rounds", rounds, 3)
 
     def fit(seed: int, subject: Subject) -> Groups:
-        code, flow = _self_train(features(subject.images), subject.labels, subject.classes, seed, rounds - 1)
+        code, flow = _self_train(subject.described(features), subject.labels, subject.classes, seed, rounds - 1)
         part = _parts(flow, cut, seed)
         return Groups(part[code], int(part.max()) + 1)
 
@@ -296,7 +314,7 @@ def product(*groupings: Grouping) -> Grouping:
             code, size = code * found.size + found.code, size * found.size
         return Groups(code, size)
 
-    return Grouping(fit, any(grouping.moves for grouping in groupings))
+    return Grouping(fit, any(g.moves for g in groupings), any(g.found for g in groupings))
 
 
 # --- self-training -----------------------------------------------------------------------------------
@@ -342,7 +360,7 @@ def _parts(flow: Float[np.ndarray, "k k"], cut: float, seed: int) -> Int[np.ndar
     if count > 1:
         points = (vectors[:, -count:] / np.sqrt(degree / degree.sum())[:, None]).astype(np.float32)
         same = np.zeros(len(live), np.int32)
-        part[live] = np.asarray(kmeans_within(jax.random.key(seed), points, same, 1, count, restarts=RESTARTS)[1])
+        part[live] = kmeans_within(jax.random.key(seed), points, same, 1, count, restarts=RESTARTS).assignment
     return part
 
 

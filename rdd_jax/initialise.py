@@ -25,8 +25,7 @@ def random(seed: int, images: np.ndarray, labels: np.ndarray, ipc: int) -> np.nd
 def kmeans(seed: int, images: np.ndarray, labels: np.ndarray, ipc: int) -> np.ndarray:
     """The means of the ``ipc`` k-means clusters of every class, found in `selection.principal`."""
     classes = int(labels.max()) + 1
-    _, cluster = kmeans_within(jax.random.key(seed), principal(images), labels, classes, ipc)
-    cluster = np.asarray(cluster)
+    cluster = np.asarray(kmeans_within(jax.random.key(seed), principal(images), labels, classes, ipc).assignment)
     return np.stack([images[(labels == c) & (cluster == k)].mean(0) for c in range(classes) for k in range(ipc)])
 
 

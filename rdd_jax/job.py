@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rdd_jax import build, krr, plots, report, runs
+from rdd_jax import build, krr, plots, report, runs, shifts
 from rdd_jax.augment import check_augment
 from rdd_jax.config import Compare, Distill, Evaluate, Show
 from rdd_jax.corruptions import corrupt
@@ -125,7 +125,7 @@ def _write_report(
     if config.method == "kip":
         pictures["curves"] = plots.curves(run.metrics())
     values = {
-        "data": _data_name(config.data, config.shift, config.bias, config.share),
+        "data": shifts.described(config.data, config.shift, config.bias, config.share),
         "method": config.method + (" (robust)" if config.robust else ""),
         "ipc": config.ipc,
         "steps": config.steps if config.method == "kip" else 0,
@@ -165,13 +165,6 @@ def _group_picture(groups: np.ndarray, train: Data, columns: int = 4, most: int 
     return plots.image_grids(sets, np.repeat(np.arange(train.classes), columns), train.class_names)
 
 
-def _data_name(data: str, shift: str, bias: float, share: float) -> str:
-    if shift == "none":
-        return data
-    of_bias = shift in ("colour-foreground", "colour-background", "two-colours", "grey")
-    return f"{data}, {shift} ({f'bias {bias:g}' if of_bias else f'share {share:g}'})"
-
-
 def _measured(splits: Splits, evaluations: Sequence[Evaluation], tables: Tables) -> dict[str, Any]:
     """What every report says of an evaluation; the table of subgroups where the data has groups."""
     values: dict[str, Any] = {
@@ -181,19 +174,14 @@ def _measured(splits: Splits, evaluations: Sequence[Evaluation], tables: Tables)
     }
     train, test = splits.train, splits.test
     if test.groups is not None:
-        shape = (test.classes, len(test.group_names))
-        counts = [np.zeros(shape, int), np.zeros(shape, int)]
-        for count, part in zip(counts, (train, test), strict=True):
-            if part.groups is not None:
-                np.add.at(count, (part.labels, part.groups), 1)
         correct: dict[str, dict] = {}
         for (name, learner), table in tables.items():
             correct.setdefault(learner, {})[name] = {"correct": table.correct.tolist(), "count": table.count.tolist()}
         values["subgroups"] = {
             "class_names": list(test.class_names),
             "group_names": list(test.group_names),
-            "train_count": counts[0].tolist(),
-            "test_count": counts[1].tolist(),
+            "train_count": train.cell_counts.tolist(),
+            "test_count": test.cell_counts.tolist(),
             "predictions": correct,
         }
     return values
@@ -252,7 +240,7 @@ def evaluate_job(config: Evaluate, progress: Progress = SILENT) -> dict[str, Any
     measured = evaluate_sets(synthetic, prepared, kernel, reg, learners, config.seeds, config.baselines, corruptions)
     values = {
         "source": config.source,
-        "data": _data_name(data, shift, bias, share),
+        "data": shifts.described(data, shift, bias, share),
         "method": of_run.method if of_run else "made elsewhere",
         "ipc": max(1, len(synthetic.images) // splits.train.classes),
         "steps": of_run.steps if of_run and of_run.method == "kip" else 0,

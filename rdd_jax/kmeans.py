@@ -30,11 +30,11 @@ T = TypeVar("T")
 class Clusters(NamedTuple):
     """A local minimum of k-means; ``assignment`` and ``inertia`` are those of these ``centres``."""
 
-    centres: Float[Array, "k d"]
+    centres: Float[Array, "*c k d"]
     assignment: Int[Array, " n"]
-    inertia: Float[Array, ""]
+    inertia: Float[Array, "*c"]
     """The weighted sum of squared distances to the nearest centre."""
-    iterations: Int[Array, ""]
+    iterations: Int[Array, "*c"]
     """How often the centres were moved."""
 
 
@@ -105,7 +105,7 @@ def kmeans_within(
     iterations: int = 100,
     tolerance: float = 1e-4,
     restarts: int = 1,
-) -> tuple[Float[Array, "c k d"], Int[Array, " n"]]:
+) -> Clusters:
     """`kmeans` of the points of every class by themselves: class ``c`` with the key ``split(key, classes)[c]``.
 
     One class at a time, padded to the largest: compiled once, and one class is all that is ever copied. The data
@@ -117,26 +117,12 @@ def kmeans_within(
         key.
 
     Returns:
-      The centres ``[classes, k, d]``, and of every point its cluster ``0..k-1`` within its class.
+      What `kmeans` finds, a class a row: ``centres [classes, k, d]``, ``inertia`` and ``iterations`` ``[classes]``;
+      but ``assignment [n]``, of every point its cluster ``0..k-1`` within its class.
 
     Raises:
       InputError: as `kmeans`; a class of fewer than ``k`` points.
     """
-    found = _within(key, points, labels, classes, k, iterations, tolerance, restarts)
-    return found.centres, found.assignment
-
-
-def _within(
-    key: PRNGKey,
-    points: Points,
-    labels: Points,
-    classes: int,
-    k: int,
-    iterations: int = 100,
-    tolerance: float = 1e-4,
-    restarts: int = 1,
-) -> Clusters:
-    """`kmeans_within` with everything that `kmeans` found, a class a row."""
     _check_options(k, iterations, tolerance)
     at_least("restarts", restarts, 1)
     _check_points(points)
@@ -160,6 +146,16 @@ def _within(
     return Clusters(centres, jnp.asarray(assignment), inertia, moves)
 
 
+class _Cloud(NamedTuple):
+    """The points, with what every pass over them needs."""
+
+    points: Float[Array, "n d"]
+    mean: Float[Array, " d"]
+    norms: Float[Array, " n"]
+    """Squared distances to the mean."""
+    weight: Float[Array, " n"]
+
+
 @partial(jax.jit, static_argnames="k")
 def _fit(
     key: PRNGKey,
@@ -173,21 +169,21 @@ def _fit(
     # Everything happens about the mean: |x|^2 - 2 x.c + |c|^2 cancels badly far from the origin.
     mean = _product(weight, points) / jnp.sum(weight)
     norms = jnp.sum((points - mean[None]) ** 2, axis=1)
-    centres = points[_plus_plus(key, points, mean, norms, weight, k)] if centres is None else centres
+    cloud = _Cloud(points, mean, norms, weight)
+    centres = points[_plus_plus(key, cloud, k)] if centres is None else centres
     threshold = tolerance * jnp.sum(weight * norms) / (jnp.sum(weight) * points.shape[1])
-    look = partial(_look, points, mean, norms, weight)
 
     def move(state):
         centres, seen, moves, _ = state
-        moved = _means(points, mean, weight, centres, seen)
-        again = look(moved)
+        moved = _means(cloud, centres, seen)
+        again = _look(cloud, moved)
         same = jnp.all((again.assignment == seen.assignment) | (weight == 0))
         return moved, again, moves + 1, same | (jnp.sum((moved - centres) ** 2) <= threshold)
 
     start = centres - mean[None]
-    state = (start, look(start), jnp.zeros((), jnp.int32), jnp.zeros((), bool))
+    state = (start, _look(cloud, start), jnp.zeros((), jnp.int32), jnp.zeros((), bool))
     centres, seen, moves, _ = jax.lax.while_loop(lambda s: (s[2] < iterations) & ~s[3], move, state)
-    inertia = _inertia(points, mean, weight, centres, seen.assignment)
+    inertia = _inertia(cloud, centres, seen.assignment)
     return Clusters(centres + mean[None], seen.assignment, inertia, moves)
 
 
@@ -201,14 +197,9 @@ class _Look(NamedTuple):
     mass: Float[Array, " k"]
 
 
-def _look(
-    points: Float[Array, "n d"],
-    mean: Float[Array, " d"],
-    norms: Float[Array, " n"],
-    weight: Float[Array, " n"],
-    centres: Float[Array, "k d"],
-) -> _Look:
+def _look(cloud: _Cloud, centres: Float[Array, "k d"]) -> _Look:
     """Nearest centres and the sums of their points, chunk by chunk; ``centres`` are about the mean."""
+    points, mean, norms, weight = cloud
     n, k = len(points), len(centres)
 
     def step(seen: _Look, start: Array, rows: Array, fresh: Array) -> _Look:
@@ -230,14 +221,9 @@ def _look(
     return seen._replace(distance=jnp.maximum(seen.distance + norms, 0))
 
 
-def _means(
-    points: Float[Array, "n d"],
-    mean: Float[Array, " d"],
-    weight: Float[Array, " n"],
-    centres: Float[Array, "k d"],
-    seen: _Look,
-) -> Float[Array, "k d"]:
+def _means(cloud: _Cloud, centres: Float[Array, "k d"], seen: _Look) -> Float[Array, "k d"]:
     """The means of the clusters; each empty one takes, as its only point, the farthest point of another."""
+    points, mean, _, weight = cloud
     k = len(centres)
     empty = seen.mass == 0
 
@@ -252,15 +238,9 @@ def _means(
     return jnp.where((mass > 0)[:, None], sums / jnp.where(mass > 0, mass, 1)[:, None], centres)
 
 
-def _plus_plus(
-    key: PRNGKey,
-    points: Float[Array, "n d"],
-    mean: Float[Array, " d"],
-    norms: Float[Array, " n"],
-    weight: Float[Array, " n"],
-    k: int,
-) -> Int[Array, " k"]:
+def _plus_plus(key: PRNGKey, cloud: _Cloud, k: int) -> Int[Array, " k"]:
     """The seeds of greedy k-means++: of ``2 + log k`` points drawn by squared distance the one that helps most."""
+    points, mean, norms, weight = cloud
     n, limits = len(points), jnp.finfo(points.dtype)
     # At most k, so that padding is never drawn while there are k points.
     candidates = min(k, 2 + int(math.log(k)))
@@ -285,14 +265,9 @@ def _plus_plus(
     return jax.lax.fori_loop(0, k, add, start)[0]
 
 
-def _inertia(
-    points: Float[Array, "n d"],
-    mean: Float[Array, " d"],
-    weight: Float[Array, " n"],
-    centres: Float[Array, "k d"],
-    assignment: Int[Array, " n"],
-) -> Float[Array, ""]:
+def _inertia(cloud: _Cloud, centres: Float[Array, "k d"], assignment: Int[Array, " n"]) -> Float[Array, ""]:
     """From the differences themselves: exact also where clusters are small and far apart."""
+    points, mean, _, weight = cloud
 
     def step(total: Array, start: Array, rows: Array, fresh: Array) -> Array:
         of = partial(jax.lax.dynamic_slice_in_dim, start_index=start, slice_size=len(rows))

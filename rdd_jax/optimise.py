@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -42,6 +43,8 @@ class Grouped:
         self.groups = np.zeros(len(prepared.splits.train), np.int32)
         self.count = 1
         if self.grouping is not None:
+            train = prepared.splits.train
+            self.subject = Subject(prepared.train, train.labels, train.classes, train.groups)
             self.fit(0, initial)
 
     @property
@@ -52,12 +55,11 @@ class Grouped:
         """Groups the training examples beside the set as it is after ``step`` steps."""
         assert self.grouping is not None
         train = self.prepared.splits.train
-        subject = Subject(self.prepared.train, train.labels, train.classes, train.groups, synthetic)
         seed = int(np.random.SeedSequence([self.config.seed, step]).generate_state(1)[0] >> 1)
-        found = self.grouping.fit(seed, subject)
+        found = self.grouping.fit(seed, replace(self.subject, synthetic=synthetic))
         self.count = train.classes * found.size
         # Groups that the user gave are what they are, however small.
-        least = 0.0 if self.config.grouping == "labels" else self.config.min_group
+        least = self.config.min_group if self.grouping.found else 0.0
         self.groups = cells(found, train.labels, train.classes, least)
 
     def beside(self, state: State) -> Saved:
@@ -129,24 +131,18 @@ def optimise(
             raise KeyboardInterrupt
         progress.step(step, config.steps, float(losses[-1]))
 
-    def stretch(state: State) -> State:
-        """Steps to the next refit, or to the end."""
-        stop = config.steps
-        if grouped.moves:
-            stop = min(stop, (int(state.step) // config.refit_every + 1) * config.refit_every)
-        data = examples._replace(groups=jnp.asarray(grouped.groups))
-        state, _ = distiller.run(jax.random.key(config.seed), state, data, stop, record)
-        return state
-
     try:
         with _signals_noted() as asked_to_stop:
-            while int(state.step) < config.steps:
-                if grouped.moves and state.step > 0 and int(state.step) % config.refit_every == 0:
+            while (step := int(state.step)) < config.steps:
+                if grouped.moves and step > 0 and step % config.refit_every == 0:
                     before = grouped.count
-                    grouped.fit(int(state.step), distiller.decode(state))
+                    grouped.fit(step, distiller.decode(state))
                     if grouped.count != before:  # such as a part more or less of `spurious`
                         distiller = build.distiller_of(config, kernel, grouped.count)
-                state = stretch(state)
+                refit = (step // config.refit_every + 1) * config.refit_every
+                stop = min(config.steps, refit) if grouped.moves else config.steps
+                data = examples._replace(groups=jnp.asarray(grouped.groups))
+                state, _ = distiller.run(jax.random.key(config.seed), state, data, stop, record)
     except Diverged as diverged:
         checkpoints.save(grouped.beside(diverged.state))
         try:

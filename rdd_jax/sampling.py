@@ -31,15 +31,8 @@ def balanced(batch: int) -> Sampler:
     at_least("batch", batch, 1)
 
     def sample(key: PRNGKey, data: Examples):
-        label = jnp.argmax(data.labels, 1)
-        classes = data.labels.shape[1]
-        order = jnp.argsort(label)
-        counts = jnp.bincount(label, length=classes)
-        first = jnp.cumsum(counts) - counts
-        class_key, member_key = jax.random.split(key)
-        drawn = jax.random.randint(class_key, (batch,), 0, classes)
-        member = jax.random.randint(member_key, (batch,), 0, counts[drawn])
-        return order[first[drawn] + member], jnp.ones(batch)
+        index, _ = _evenly(key, jnp.argmax(data.labels, 1), data.labels.shape[1], batch)
+        return index, jnp.ones(batch)
 
     return sample
 
@@ -58,17 +51,24 @@ def by_group(batch: int, groups: int) -> Sampler:
     at_least("groups", groups, 1)
 
     def sample(key: PRNGKey, data: Examples):
-        order = jnp.argsort(data.groups)
-        counts = jnp.bincount(data.groups, length=groups)
-        first = jnp.cumsum(counts) - counts
-        present = jnp.sum(counts > 0)
-        ranked = jnp.argsort(counts == 0)  # stable: those with examples first
-        group_key, member_key = jax.random.split(key)
-        drawn = ranked[jax.random.randint(group_key, (batch,), 0, present)]
-        member = jax.random.randint(member_key, (batch,), 0, counts[drawn])
-        return order[first[drawn] + member], counts[drawn] * (present / len(data.groups))
+        return _evenly(key, data.groups, groups, batch)
 
     return sample
+
+
+def _evenly(
+    key: PRNGKey, codes: Int[Array, " n"], size: int, batch: int
+) -> tuple[Int[Array, " b"], Float[Array, " b"]]:
+    """Draws a code ``0..size-1`` that occurs, then an example that has it; and the weights that undo it."""
+    order = jnp.argsort(codes)
+    counts = jnp.bincount(codes, length=size)
+    first = jnp.cumsum(counts) - counts
+    present = jnp.sum(counts > 0)
+    ranked = jnp.argsort(counts == 0)  # stable: those with examples first
+    code_key, member_key = jax.random.split(key)
+    drawn = ranked[jax.random.randint(code_key, (batch,), 0, present)]
+    member = jax.random.randint(member_key, (batch,), 0, counts[drawn])
+    return order[first[drawn] + member], counts[drawn] * (present / len(codes))
 
 
 SAMPLERS = ("uniform", "balanced", "group")

@@ -61,7 +61,7 @@ def principal(images: np.ndarray, components: int = 64) -> np.ndarray:
 def kmeans(seed: int, images: np.ndarray, labels: np.ndarray, ipc: int) -> np.ndarray:
     """The examples nearest to the k-means centres of their class, each taken once."""
     flat = images.reshape(len(images), -1)
-    centres, _ = kmeans_within(jax.random.key(seed), flat, labels, int(labels.max()) + 1, ipc)
+    centres = kmeans_within(jax.random.key(seed), flat, labels, int(labels.max()) + 1, ipc).centres
     chosen = []
     for c, class_centres in enumerate(np.asarray(centres)):
         members = np.flatnonzero(labels == c)

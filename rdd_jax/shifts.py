@@ -327,20 +327,25 @@ def _share(what: str, value: float, most: float) -> None:
         raise InputError(f"{what} is {value}: it must lie in (0, {most:g}]")
 
 
-SHIFTS: dict[str, Callable[[float, float], Shift]] = {
-    "none": lambda bias, share: none,
-    "colour-foreground": lambda bias, share: colour("foreground", bias),
-    "colour-background": lambda bias, share: colour("background", bias),
-    "two-colours": lambda bias, share: colour("foreground", bias, TWO),
-    "grey": lambda bias, share: grey(bias),
-    "rare-invert": lambda bias, share: rare("invert", share),
-    "rare-blur": lambda bias, share: rare("blur", share),
-    "rare-rotate": lambda bias, share: rare("rotate", share),
-    "rare-noise": lambda bias, share: rare("noise", share),
-    "hidden-strata": lambda bias, share: strata(share),
-    "long-tail": lambda bias, share: long_tail(share),
+BY_BIAS: dict[str, Callable[[float], Shift]] = {
+    "colour-foreground": lambda bias: colour("foreground", bias),
+    "colour-background": lambda bias: colour("background", bias),
+    "two-colours": lambda bias: colour("foreground", bias, TWO),
+    "grey": grey,
 }
-"""A shift from ``(bias, share)``, by name; each uses the one that it needs."""
+"""Shifts whose strength is the share of a class that has the class's own attribute."""
+
+BY_SHARE: dict[str, Callable[[float], Shift]] = {
+    "rare-invert": lambda share: rare("invert", share),
+    "rare-blur": lambda share: rare("blur", share),
+    "rare-rotate": lambda share: rare("rotate", share),
+    "rare-noise": lambda share: rare("noise", share),
+    "hidden-strata": strata,
+    "long-tail": long_tail,
+}
+"""Shifts whose strength is the share of the rare part."""
+
+SHIFTS = ("none", *BY_BIAS, *BY_SHARE)
 
 
 def shift_by_name(name: str, bias: float = 0.9, share: float = 0.05) -> Shift:
@@ -350,7 +355,17 @@ def shift_by_name(name: str, bias: float = 0.9, share: float = 0.05) -> Shift:
       InputError: an unknown name; a bias outside [0, 1] or a share outside (0, 0.5] ((0, 1] for ``long-tail``),
         used or not.
     """
-    make = choose("shift", name, SHIFTS)
+    if name not in SHIFTS:
+        raise unknown("shift", name, SHIFTS)
     _in_unit("bias", bias)
     _share("share", share, 1.0 if name == "long-tail" else 0.5)
-    return make(bias, share)
+    if name == "none":
+        return none
+    return BY_BIAS[name](bias) if name in BY_BIAS else BY_SHARE[name](share)
+
+
+def described(data: str, name: str, bias: float, share: float) -> str:
+    """The data set with its shift, in words."""
+    if name == "none":
+        return data
+    return f"{data}, {name} ({f'bias {bias:g}' if name in BY_BIAS else f'share {share:g}'})"

@@ -97,6 +97,14 @@ class Data:
         return len(self.class_names)
 
     @property
+    def cell_counts(self) -> Int[np.ndarray, "c g"]:
+        """How many examples each (class, group) has; all in one group where there are none."""
+        groups = np.zeros_like(self.labels) if self.groups is None else self.groups
+        count = np.zeros((self.classes, max(1, len(self.group_names))), int)
+        np.add.at(count, (self.labels, groups), 1)
+        return count
+
+    @property
     def pixels(self) -> Float[np.ndarray, "n h w c"]:
         """The images as float32 in [0, 1]."""
         return as_pixels(self.images)

@@ -1,11 +1,12 @@
 """Subsets: the right number of the right class, each once, and the ones that the method says."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from rdd_jax.errors import InputError
-from rdd_jax.kmeans import kmeans_within
+from rdd_jax.kmeans import Clusters, kmeans_within
 from rdd_jax.selection import SUBSETS, check_ipc, herding, kmeans, principal, random, subset_by_name
 
 CLASSES = 3
@@ -60,7 +61,7 @@ def test_herding_of_a_whole_class_takes_every_example():
 def test_kmeans_takes_the_examples_nearest_to_the_centres():
     images, labels = problem()
     index = kmeans(3, images, labels, 4).reshape(CLASSES, 4)
-    centres, _ = kmeans_within(jax.random.key(3), images.reshape(-1, 6), labels, CLASSES, 4)
+    centres = kmeans_within(jax.random.key(3), images.reshape(-1, 6), labels, CLASSES, 4).centres
     for c in range(CLASSES):
         members = np.flatnonzero(labels == c)
         distance = np.linalg.norm(images.reshape(-1, 1, 6) - np.asarray(centres)[c][None], axis=2)
@@ -71,7 +72,10 @@ def test_kmeans_takes_the_examples_nearest_to_the_centres():
 
 
 def test_kmeans_takes_the_next_nearest_where_an_example_is_taken(monkeypatch):
-    monkeypatch.setattr("rdd_jax.selection.kmeans_within", lambda key, flat, labels, c, k: (np.zeros((c, k, 1)), None))
+    monkeypatch.setattr(
+        "rdd_jax.selection.kmeans_within",
+        lambda key, flat, labels, c, k: Clusters(jnp.zeros((c, k, 1)), *[jnp.zeros(1, int)] * 3),
+    )
     images = np.array([5, 1, -2, 4, 0.5, -3], np.float32).reshape(6, 1, 1, 1)
     np.testing.assert_array_equal(kmeans(0, images, np.zeros(6, int), 4), [4, 1, 2, 5])
 
