@@ -1,15 +1,16 @@
 """From the names and numbers of a configuration to the pieces that they stand for."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
 import optax
 
 from rdd_jax import data as data_sets
-from rdd_jax import grouping, initialise, objectives, preprocess, risk
+from rdd_jax import grouping, initialise, objectives, preprocess, risk, runs, sampling, selection
 from rdd_jax.augment import augment_by_name
-from rdd_jax.config import Distill
+from rdd_jax.config import Distill, Select
 from rdd_jax.corruptions import CORRUPTIONS
 from rdd_jax.distill import Distiller, make_distiller
 from rdd_jax.errors import InputError, at_least, unknown
@@ -18,7 +19,6 @@ from rdd_jax.features import features_by_name
 from rdd_jax.kernels import kernel_by_name
 from rdd_jax.parameterise import pixels
 from rdd_jax.preprocess import Prepared
-from rdd_jax.sampling import sampler_by_name
 from rdd_jax.shifts import shift_by_name
 from rdd_jax.types import Kernel, Splits, Synthetic, centred_one_hot
 
@@ -36,18 +36,23 @@ def check_names(config: Distill) -> None:
         ("method", config.method, METHODS),
         ("labels", config.labels, LABELS),
         ("schedule", config.schedule, SCHEDULES),
-        ("init", config.init, initialise.INITIALISERS),
+        ("init_draw", config.init_draw, selection.DRAWS),
+        ("init_strata", config.init_strata, ("class", "group")),
+        ("importance", config.importance, sampling.LOSSES),
         ("preprocess", config.preprocess, preprocess.NAMES),
     ):
         if value not in options:
             raise unknown(what, value, options)
-    for what in ("ipc", "steps", "checkpoint_every", "refit_every"):
+    for what in ("ipc", "steps", "checkpoint_every", "refit_every", "refresh_every", "pool"):
         at_least(what, getattr(config, what), 1)
-    for what in ("reg", "label_reg", "zca_reg", "lr", "sharpness"):
-        if not 0 < getattr(config, what) < float("inf"):
-            raise InputError(f"{what} is {getattr(config, what)}: it must be a positive number")
+    _check_positive(config, "reg", "label_reg", "zca_reg", "lr", "sharpness", "select_ridge")
     kernel_by_name(config.kernel, config.depth)
-    sampler_by_name(config.sampler, config.batch)
+    if config.init not in initialise.NAMES and not Path(config.init).exists():
+        raise unknown("init", config.init, (*initialise.NAMES, "a run folder", "an .npz file"))
+    at_least("landmarks", config.landmarks, 0)
+    sampler_of(config, 1)
+    if config.init_strata == "group" and config.grouping == "none":
+        raise InputError("init_strata is 'group', but grouping is 'none': choose a grouping (spurious+kmeans)")
     augment_by_name(config.augment)
     shift_by_name(config.shift, config.bias, config.share)
     # Checked whether used or not, as are bias and share.
@@ -65,6 +70,31 @@ def check_names(config: Distill) -> None:
         raise InputError(f"grouping is {config.grouping!r}, but label-solve has no risk over groups: use method kip")
     learner_names(config.learners, config.seeds)
     corruption_names(config.corruptions)
+
+
+def check_select(config: Select) -> None:
+    """Everything of a selection that can be wrong without looking at the data; raises `InputError`."""
+    selection.select_by_name(config.method, config.draw)
+    for what, value, options in (
+        ("strata", config.strata, selection.STRATA),
+        ("preprocess", config.preprocess, preprocess.NAMES),
+    ):
+        if value not in options:
+            raise unknown(what, value, options)
+    at_least("ipc", config.ipc, 1)
+    at_least("landmarks", config.landmarks, 0)
+    _check_positive(config, "select_ridge", "zca_reg")
+    selection.check_promise(config.eps, config.delta)
+    kernel_by_name(config.kernel, config.depth)
+    shift_by_name(config.shift, config.bias, config.share)
+    if grouping_of(Distill(grouping=config.grouping)) is None and config.strata == "group":
+        raise InputError("strata 'group' needs groups and there are none: choose a grouping (labels, spurious+kmeans)")
+
+
+def _check_positive(config: Distill | Select, *names: str) -> None:
+    for what in names:
+        if not 0 < getattr(config, what) < float("inf"):
+            raise InputError(f"{what} is {getattr(config, what)}: it must be a positive number")
 
 
 def learner_names(names: str, seeds: int) -> list[str]:
@@ -105,6 +135,11 @@ def risk_of(config: Distill, groups: int) -> risk.Risk:
     return risk.grouped(within, across, groups)
 
 
+def sampler_of(config: Distill, groups: int) -> sampling.Sampler:
+    """The sampler that a configuration names, over ``groups`` groups."""
+    return sampling.sampler_by_name(config.sampler, config.batch, groups, config.mix, config.unbiased)
+
+
 def distiller_of(config: Distill, kernel: Kernel, groups: int = 1) -> Distiller:
     """The distiller that a configuration names."""
     if config.labels == "solved":
@@ -113,7 +148,7 @@ def distiller_of(config: Distill, kernel: Kernel, groups: int = 1) -> Distiller:
         objective = objectives.kip(kernel, config.reg)
     return make_distiller(
         objective,
-        sampler=sampler_by_name(config.sampler, config.batch, groups),
+        sampler=sampler_of(config, groups),
         risk=risk_of(config, groups),
         optimizer=optax.adam(SCHEDULES[config.schedule](config.lr, config.steps)),
         parameterisation=pixels(learn_labels=config.labels == "learned"),
@@ -121,9 +156,33 @@ def distiller_of(config: Distill, kernel: Kernel, groups: int = 1) -> Distiller:
     )
 
 
-def initial_set(config: Distill, prepared: Prepared) -> Synthetic:
-    """The synthetic set before the first step."""
-    labels = prepared.splits.train.labels
-    images = initialise.initialiser_by_name(config.init)(config.seed, prepared.train, labels, config.ipc)
-    codes = np.repeat(np.arange(len(prepared.class_names)), config.ipc)
-    return Synthetic(jnp.asarray(images), centred_one_hot(codes, len(prepared.class_names)))
+def pool_of(prepared: Prepared, kernel: Kernel, config: Distill | Select, groups: np.ndarray | None) -> selection.Pool:
+    """The training examples as what is selected from."""
+    train = prepared.splits.train
+    ridge = config.select_ridge
+    return selection.Pool(prepared.train, train.labels, train.classes, groups, kernel, ridge, config.landmarks)
+
+
+def initial_set(
+    config: Distill, prepared: Prepared, pool: selection.Pool
+) -> tuple[Synthetic, selection.Selection | None]:
+    """The synthetic set before the first step, and the selection that it is where it is one.
+
+    Raises:
+      InputError: a set from a file that has not ``ipc`` images of every class; see `runs.set_from`.
+    """
+    classes = len(prepared.class_names)
+    codes = np.repeat(np.arange(classes), config.ipc)
+    if config.init not in initialise.NAMES:
+        found = runs.set_from(Path(config.init), prepared)
+        order = np.argsort(np.argmax(found.labels, 1), kind="stable")
+        if not np.array_equal(np.argmax(found.labels, 1)[order], codes):
+            counts = np.bincount(np.argmax(found.labels, 1), minlength=classes)
+            raise InputError(
+                f"{config.init!r} has {counts.min()} to {counts.max()} images a class, but ipc is {config.ipc}: "
+                "give the same number"
+            )
+        return Synthetic(found.images[order], found.labels[order]), None
+    strata = selection.strata_of(pool, config.init_strata, config.ipc)
+    start = initialise.initialise(config.init, config.seed, pool, strata, config.init_draw)
+    return Synthetic(jnp.asarray(start.images), centred_one_hot(codes, classes)), start.selection

@@ -6,18 +6,24 @@ from typing import NamedTuple
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from jaxtyping import Array, Int
+from jaxtyping import Array, Float, Int
 
 from rdd_jax.distill import State
 from rdd_jax.errors import InputError
 
 
 class Saved(NamedTuple):
-    """All that a run needs to go on: its state, and the group of every training example out of how many, which move."""
+    """All that a run needs to go on: its state, and what moves with it.
+
+    Attributes:
+      groups: of every training example, out of ``number``.
+      loss: of every training example when it was last looked at; None where no sampler asks.
+    """
 
     state: State
     groups: Int[Array, " n"]
     number: Int[Array, ""]
+    loss: Float[Array, " n"] | None = None
 
 
 class Checkpoints:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import tyro
 
-from rdd_jax.config import Commands, Compare, Distill, DistillCommand, Evaluate, Show
+from rdd_jax.config import Commands, Compare, Distill, DistillCommand, Evaluate, Select, Show
 from rdd_jax.errors import InputError
 
 DESCRIPTION = "Data set distillation: tiny synthetic sets that train nearly as well as the full one."
@@ -24,6 +24,8 @@ def main(arguments: list[str] | None = None) -> int:
             return _distill(command, arguments)
         if isinstance(command, Evaluate):
             _evaluate(command)
+        elif isinstance(command, Select):
+            _select(command)
         elif isinstance(command, Compare):
             _compare(command)
         else:
@@ -95,6 +97,20 @@ def _compare(config: Compare) -> None:
     _draw_table(header, rows)
     if pictured:
         print(f"{config.out}: the accuracy of every class and group")
+
+
+def _select(config: Select) -> None:
+    from rdd_jax.job import select_job
+
+    with _Drawn() as drawn:
+        values = select_job(config, drawn.progress)
+    print(
+        f"{values['chosen']} of {values['data']} by {values['method']} ({values['draw']}, by {values['strata']}) in "
+        f"{values['seconds']:.1f} s"
+    )
+    for sentence in values["words"]:
+        print(sentence)
+    print(f"{values['out']}: indices, weights, scores and images; a picture and a report beside it")
 
 
 def _show(config: Show) -> None:

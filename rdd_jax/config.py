@@ -38,7 +38,13 @@ class Distill:
     labels: str = "fixed"
     """fixed: one-hot; learned: by the optimiser; solved: in closed form at every step, over all data at the end."""
     init: str = "random"
-    """Initial images: random (real ones), kmeans (centres) or noise."""
+    """Initial images: real ones, by random, kmeans, herding, kernel-herding, krr-sensitivity, kmeans-sensitivity,
+    lightweight, relative-loss, pivoted-cholesky or rp-cholesky; kmeans-centres or noise; or those of a run folder or an
+    .npz file."""
+    init_draw: str = "distinct"
+    """Of real images by a score: distinct ones, independent draws, or the top."""
+    init_strata: str = "class"
+    """Initial images are taken by class, or evenly by group of a class (see --grouping)."""
     robust: bool = False
     """Protect subgroups without group labels: --grouping spurious+kmeans --across entropic --sampler group, each unless
     given otherwise."""
@@ -56,6 +62,8 @@ class Distill:
     """Found groups below this share of their class are merged; given ones (labels) never."""
     refit_every: int = 100
     """Steps between fits of groupings that move: nearest, and soft ones."""
+    refresh_every: int = 20
+    """Steps between looks at the losses for --sampler importance."""
     within: str = "mean"
     """Risk within a group: mean, cvar, max, entropic, or a sum of them joined by +."""
     across: str = "auto"
@@ -66,8 +74,16 @@ class Distill:
     sharpness: float = 5.0
     """Temperature of entropic, in 1 / loss; large is nearly max."""
     sampler: str = "auto"
-    """Batches: auto (see --robust; without it uniform), uniform over examples, balanced over classes, or group: even
-    over groups, weighted back."""
+    """Batches: auto (see --robust; without it uniform), uniform over examples, balanced over classes, group: even
+    over groups, weighted back; importance: by loss, within classes, or group+importance: within groups."""
+    importance: str = "residual"
+    """What importance is in proportion to: residual (norm), squared-error or cross-entropy."""
+    mix: float = 0.1
+    """The uniform share of importance draws, in (0, 1]."""
+    unbiased: bool = True
+    """Whether importance draws are weighted back; otherwise hard examples count for more."""
+    pool: int = 50_000
+    """Examples whose losses are looked at in one go; the others count as average until it is their turn."""
     batch: int = 5000
     """Real examples a step."""
     lr: float = 0.04
@@ -76,6 +92,10 @@ class Distill:
     """Learning rate over time: constant, or cosine down to zero."""
     augment: str = "none"
     """Of the real images: none, flip, shiftN (pixels), or several joined by +."""
+    select_ridge: float = 1e-3
+    """Ridge of the regression that sensitivities are about, as a fraction of the trace of all data's Gram matrix."""
+    landmarks: int = 0
+    """0: sensitivities are exact up to 10,000 examples and bounded from 1,000 landmarks beyond; else the landmarks."""
     reg: float = 1e-6
     """Ridge of the kernel regression, as a fraction of the mean of the Gram matrix's diagonal."""
     label_reg: float = 1e-8
@@ -147,6 +167,52 @@ class Evaluate:
 
 
 @dataclass(frozen=True)
+class Select:
+    """Select a weighted subset of the real images, with a certificate of what it is good for."""
+
+    data: str = "digits"
+    """digits, the name of a prepared TFDS set, an .npz file, or a folder of images by class."""
+    method: str = "krr-sensitivity"
+    """random, kmeans, herding, kernel-herding, krr-sensitivity, kmeans-sensitivity, lightweight, relative-loss,
+    pivoted-cholesky or rp-cholesky."""
+    ipc: int = 10
+    """Images a class (on average, with --strata all)."""
+    draw: str = "distinct"
+    """By a score: distinct images, independent draws (which the theorem covers), or the top."""
+    strata: str = "class"
+    """Take as many of every class, evenly by group of a class, or from all together."""
+    grouping: str = "labels"
+    """Of --strata group: labels (those of the data), spurious+kmeans, ...; see `rdd distill --help`."""
+    shift: str = "none"
+    """A group shift, see `rdd distill --help`."""
+    bias: float = 0.9
+    """Of the shift."""
+    share: float = 0.05
+    """Of the shift."""
+    kernel: str = "fc-ntk"
+    """fc-ntk or fc-nngp."""
+    depth: int = 1
+    """Hidden layers of the kernel's network."""
+    select_ridge: float = 1e-3
+    """Ridge of the regression that the certificate is about, as a fraction of the Gram matrix's trace."""
+    landmarks: int = 0
+    """0: sensitivities are exact up to 10,000 examples and bounded from 1,000 landmarks beyond; else the landmarks."""
+    eps: float = 0.5
+    """Relative error of the regression's cost that the certificate asks for."""
+    delta: float = 0.1
+    """Chance of missing it."""
+    preprocess: str = "standardise"
+    """standardise (a channel), zca or none; fitted on train."""
+    zca_reg: float = 0.1
+    """Regularisation of ZCA, as a fraction of the mean eigenvalue."""
+    seed: int = 0
+    """Of splits, shift and draws."""
+    out: str | None = None
+    """The .npz to make, with a picture (.png) and a report (.json) beside it; must not exist. Default:
+    DATA-METHOD.npz."""
+
+
+@dataclass(frozen=True)
 class Show:
     """Show what is in a data set: shapes, classes, counts, groups, and a picture."""
 
@@ -189,5 +255,6 @@ Commands = (
     Annotated[DistillCommand, tyro.conf.subcommand("distill")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Compare, tyro.conf.subcommand("compare")]
+    | Annotated[Select, tyro.conf.subcommand("select")]
     | Annotated[Show, tyro.conf.subcommand("data")]
 )

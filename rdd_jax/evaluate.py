@@ -14,7 +14,7 @@ from rdd_jax.kmeans import kmeans
 from rdd_jax.metrics import Cells
 from rdd_jax.networks import NETWORKS, Network, network_by_name
 from rdd_jax.preprocess import Prepared, fit
-from rdd_jax.selection import SUBSETS, check_ipc, principal
+from rdd_jax.selection import Pool, check_ipc, select_by_name, strata_of
 from rdd_jax.types import Data, Kernel, Synthetic, as_pixels, centred_one_hot
 
 Predict = Callable[[np.ndarray], np.ndarray]
@@ -23,6 +23,9 @@ Learner = Callable[[Synthetic, Sequence[int]], Iterator[Predict]]
 
 LEARNERS = ("krr", *NETWORKS)
 
+
+BASELINES = ("random", "kmeans", "herding")
+"""Selections of `rdd_jax.selection` that every set is compared with."""
 
 CLUSTERS = 10
 """Of RDD's Cluster-min and Cluster-mean."""
@@ -209,20 +212,17 @@ def _corrupted(predict: Predict, test: Tested) -> dict[str, float]:
 def baselines(
     images: np.ndarray, labels: np.ndarray, classes: int, ipc: int, seeds: Sequence[int]
 ) -> dict[str, dict[int, Synthetic]]:
-    """Subsets of the real data: ``{random | kmeans | herding: {seed: set}}``.
-
-    K-means clusters the leading principal components (`selection.principal`), herding the images themselves, with
-    one and the same set for all seeds.
-    """
+    """Subsets of the real data, `BASELINES`: ``{name: {seed: set}}``; herding has the same set for all seeds."""
     sets: dict[str, dict[int, Synthetic]] = {}
-    features = {"kmeans": principal(images)}
-    for name, select in SUBSETS.items():
+    pool = Pool(images, labels, classes)
+    strata = strata_of(pool, "class", ipc)
+    for name in BASELINES:
         drawn: dict[int, Synthetic] = {}
         for seed in seeds:
             if name == "herding" and drawn:
                 drawn[seed] = drawn[seeds[0]]
                 continue
-            index = select(seed, features.get(name, images), labels, ipc)
+            index = select_by_name(name)(seed, pool, strata).index
             drawn[seed] = Synthetic(jnp.asarray(images[index]), centred_one_hot(labels[index], classes))
         sets[name] = drawn
     return sets

@@ -15,7 +15,6 @@ from jaxtyping import Array, Float
 from rdd_jax.errors import choose
 from rdd_jax.kernels.fully_connected import fc_ntk
 from rdd_jax.kernels.gram import row_blocks
-from rdd_jax.selection import principal
 from rdd_jax.types import Kernel
 
 Features = Callable[[np.ndarray], np.ndarray]
@@ -27,8 +26,21 @@ def pixels(images: np.ndarray) -> Float[np.ndarray, "n d"]:
 
 
 def pca(components: int = 64) -> Features:
-    """The leading principal components of the images; see `selection.principal`."""
+    """The leading principal components of the images; see `principal`."""
     return lambda images: principal(images, components).astype(np.float32)
+
+
+def principal(images: np.ndarray, components: int = 64) -> np.ndarray:
+    """``[n, components]``: the leading principal components, or the flat images where those are fewer numbers.
+
+    Clusters of images live there, and k-means is far quicker there. Randomised PCA, fixed seed.
+    """
+    from sklearn.decomposition import PCA
+
+    flat = images.reshape(len(images), -1)
+    if min(flat.shape) <= components:
+        return flat
+    return PCA(components, svd_solver="randomized", iterated_power=2, random_state=0).fit_transform(flat)
 
 
 def kernel_map(kernel: Kernel, landmarks: int = 500, seed: int = 0) -> Features:

@@ -15,7 +15,7 @@ import scipy.linalg
 from jaxtyping import Array, Float
 
 from rdd_jax.errors import InputError
-from rdd_jax.kernels.gram import BUDGET, block_rows, predict, row_blocks
+from rdd_jax.kernels.gram import BUDGET, block_rows, compile_kernel, predict, row_blocks
 from rdd_jax.types import Kernel, Synthetic
 
 
@@ -36,7 +36,7 @@ def solve(cholesky: Float[Array, "m m"], b: Float[Array, "m k"]) -> Float[Array,
 
 def check_positive_definite(kernel: Kernel, images: Float[Array, "m h w c"], reg: float) -> None:
     """Raises `InputError` where ``K + ridge I`` cannot be factored, with the eigenvalue and the remedy."""
-    gram = np.asarray(_gram(kernel)(images))
+    gram = np.asarray(compile_kernel(kernel).own(images))
     if not np.isfinite(gram).all():
         raise InputError("the kernel of the synthetic images is not finite: look for huge or NaN pixels")
     if not np.isfinite(np.asarray(factor(jnp.asarray(gram), reg))).all():
@@ -53,17 +53,13 @@ def _not_positive_definite(gram: np.ndarray, reg: float) -> InputError:
     )
 
 
-@lru_cache(maxsize=16)
-def _gram(kernel: Kernel):
-    return jax.jit(lambda x: kernel(x, x))
-
-
-def _factor_on_host(kernel: Kernel, images: Array, reg: float) -> tuple[np.ndarray, float]:
-    """The Cholesky factor of ``K + ridge I`` in float64, and the mean of K's diagonal."""
-    gram = np.asarray(_gram(kernel)(images), np.float64)
+def _factor_on_host(kernel: Kernel, images: Array, reg: float, weight: Array | None = None) -> tuple[np.ndarray, float]:
+    """The Cholesky factor of ``K + ridge diag(1 / w)`` in float64, and the mean of K's diagonal."""
+    gram = np.asarray(compile_kernel(kernel).own(images), np.float64)
     mean = float(np.trace(gram)) / len(gram)
+    relative = np.ones(len(gram)) if weight is None else np.asarray(weight, np.float64) / np.mean(weight)
     try:
-        return np.linalg.cholesky(gram + reg * mean * np.eye(len(gram))), mean
+        return np.linalg.cholesky(gram + reg * mean * np.diag(1 / relative)), mean
     except np.linalg.LinAlgError as error:
         raise _not_positive_definite(gram, reg) from error
 
@@ -83,10 +79,12 @@ class Regressor(NamedTuple):
 def fit(kernel: Kernel, synthetic: Synthetic, reg: float = 1e-6) -> Regressor:
     """Fits ridge regression to a synthetic set; the system is solved in float64 on the host.
 
+    With weights ``w`` of mean 1 it minimises the weighted squares, ``alpha = (K + ridge diag(1 / w))^-1 Y``.
+
     Raises:
       InputError: the Gram matrix is not positive definite.
     """
-    cholesky, _ = _factor_on_host(kernel, synthetic.images, reg)
+    cholesky, _ = _factor_on_host(kernel, synthetic.images, reg, synthetic.weight)
     alpha = scipy.linalg.cho_solve((cholesky, True), np.asarray(synthetic.labels, np.float64))
     return Regressor(kernel, synthetic.images, jnp.asarray(alpha, synthetic.images.dtype))
 

@@ -20,6 +20,7 @@ from rdd_jax.errors import InputError
 from rdd_jax.grouping import Grouping, Subject, cells
 from rdd_jax.metrics import accuracy, group_match
 from rdd_jax.preprocess import Prepared
+from rdd_jax.sampling import LOSSES
 from rdd_jax.types import Kernel, Synthetic
 
 
@@ -37,23 +38,22 @@ SILENT = Progress(lambda name: None, lambda step, steps, loss: None)
 class Grouped:
     """The groups of the training examples, fitted again as the synthetic set moves."""
 
-    def __init__(self, config: Distill, prepared: Prepared, initial: Synthetic):
+    def __init__(self, config: Distill, prepared: Prepared):
+        train = prepared.splits.train
         self.config, self.prepared = config, prepared
         self.grouping: Grouping | None = build.grouping_of(config)
-        self.groups = np.zeros(len(prepared.splits.train), np.int32)
+        self.subject = Subject(prepared.train, train.labels, train.classes, train.groups)
+        self.groups = np.zeros(len(train), np.int32)
         self.count = 1
-        if self.grouping is not None:
-            train = prepared.splits.train
-            self.subject = Subject(prepared.train, train.labels, train.classes, train.groups)
-            self.fit(0, initial)
 
     @property
     def moves(self) -> bool:
         return self.grouping is not None and self.grouping.moves
 
-    def fit(self, step: int, synthetic: Synthetic) -> None:
-        """Groups the training examples beside the set as it is after ``step`` steps."""
-        assert self.grouping is not None
+    def fit(self, step: int, synthetic: Synthetic | None = None) -> None:
+        """Groups the training examples beside the set as it is after ``step`` steps; None where there is none yet."""
+        if self.grouping is None:
+            return
         train = self.prepared.splits.train
         seed = int(np.random.SeedSequence([self.config.seed, step]).generate_state(1)[0] >> 1)
         found = self.grouping.fit(seed, replace(self.subject, synthetic=synthetic))
@@ -61,10 +61,6 @@ class Grouped:
         # Groups that the user gave are what they are, however small.
         least = self.config.min_group if self.grouping.found else 0.0
         self.groups = cells(found, train.labels, train.classes, least)
-
-    def beside(self, state: State) -> Saved:
-        """What is saved with a state."""
-        return Saved(state, jnp.asarray(self.groups), jnp.asarray(self.count))
 
     def described(self) -> dict[str, Any] | None:
         """How many groups there are and how large, and how well they match the data's own where it has some."""
@@ -80,6 +76,25 @@ class Grouped:
             match = group_match(self.groups, train.labels, train.groups)
             values["match"] = {key: float(value) for key, value in match.items() if np.isfinite(value)}
         return values
+
+
+class Watched:
+    """The losses of the training examples under the synthetic set as it was when they were last looked at."""
+
+    def __init__(self, config: Distill, prepared: Prepared, kernel: Kernel):
+        self.config, self.prepared, self.kernel = config, prepared, kernel
+        self.loss = np.ones(len(prepared.train), np.float32) if "importance" in config.sampler else None
+
+    def look(self, step: int, synthetic: Synthetic) -> None:
+        """Looks at as many as the pool holds; the others count as average."""
+        if self.loss is None:
+            return
+        config, n = self.config, len(self.loss)
+        seen = np.sort(np.random.default_rng([config.seed, step]).permutation(n)[: config.pool])
+        outputs = krr.fit(self.kernel, synthetic, config.reg)(self.prepared.train[seen])
+        found = LOSSES[config.importance](outputs, self.prepared.one_hot[seen])
+        self.loss = np.full(n, found.mean(), np.float32)
+        self.loss[seen] = found
 
 
 def with_solved_labels(config: Distill, prepared: Prepared, kernel: Kernel, synthetic: Synthetic) -> Synthetic:
@@ -105,9 +120,16 @@ def optimise(
     distiller = build.distiller_of(config, kernel, grouped.count)
     checkpoints = Checkpoints(run.checkpoints)
     state = distiller.init(initial)
-    if found := checkpoints.restore(grouped.beside(state)):
+    watched = Watched(config, prepared, kernel)
+
+    def beside(state: State) -> Saved:
+        loss = None if watched.loss is None else jnp.asarray(watched.loss)
+        return Saved(state, jnp.asarray(grouped.groups), jnp.asarray(grouped.count), loss)
+
+    if found := checkpoints.restore(beside(state)):
         state = found.state
         grouped.groups, grouped.count = np.asarray(found.groups), int(found.number)
+        watched.loss = None if found.loss is None else np.asarray(found.loss)
         distiller = build.distiller_of(config, kernel, grouped.count)
     # Rows after the checkpoint belong to steps that are about to be taken again.
     rows = [row for row in run.metrics() if row["step"] <= int(state.step)]
@@ -126,7 +148,7 @@ def optimise(
             new.append({"step": step, "validation_accuracy": score, "seconds": now})
         run.append_metrics(new)
         if asked_to_stop or "validation_accuracy" in new[-1]:
-            checkpoints.save(grouped.beside(state))
+            checkpoints.save(beside(state))
         if asked_to_stop:
             raise KeyboardInterrupt
         progress.step(step, config.steps, float(losses[-1]))
@@ -139,12 +161,15 @@ def optimise(
                     grouped.fit(step, distiller.decode(state))
                     if grouped.count != before:  # such as a part more or less of `spurious`
                         distiller = build.distiller_of(config, kernel, grouped.count)
-                refit = (step // config.refit_every + 1) * config.refit_every
-                stop = min(config.steps, refit) if grouped.moves else config.steps
-                data = examples._replace(groups=jnp.asarray(grouped.groups))
+                if watched.loss is not None and step % config.refresh_every == 0:
+                    watched.look(step, _finished(config, prepared, kernel, distiller.decode(state)))
+                stops = [config.refit_every] * grouped.moves + [config.refresh_every] * (watched.loss is not None)
+                stop = min([config.steps, *((step // every + 1) * every for every in stops)])
+                now = beside(state)
+                data = examples._replace(groups=now.groups, loss=now.loss)
                 state, _ = distiller.run(jax.random.key(config.seed), state, data, stop, record)
     except Diverged as diverged:
-        checkpoints.save(grouped.beside(diverged.state))
+        checkpoints.save(beside(diverged.state))
         try:
             krr.check_positive_definite(kernel, distiller.decode(diverged.state).images, config.reg)
         except InputError as cause:
@@ -152,13 +177,16 @@ def optimise(
         raise
     finally:
         checkpoints.close()
-    synthetic = distiller.decode(state)
+    return _finished(config, prepared, kernel, distiller.decode(state))
+
+
+def _finished(config: Distill, prepared: Prepared, kernel: Kernel, synthetic: Synthetic) -> Synthetic:
+    """The set as it would be handed over now."""
     return with_solved_labels(config, prepared, kernel, synthetic) if config.labels == "solved" else synthetic
 
 
 def _validate(config: Distill, prepared: Prepared, kernel: Kernel, synthetic: Synthetic, images: np.ndarray) -> float:
-    if config.labels == "solved":
-        synthetic = with_solved_labels(config, prepared, kernel, synthetic)
+    synthetic = _finished(config, prepared, kernel, synthetic)
     return accuracy(krr.fit(kernel, synthetic, config.reg)(images), prepared.splits.validation.labels)
 
 

@@ -5,6 +5,8 @@ import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rdd_jax.selection.certificate import Certificate
+
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
 table { border-collapse: collapse; margin: 1rem 0 }
@@ -70,6 +72,8 @@ def sentences(report: Mapping[str, Any]) -> list[str]:
                 f"({where['size']} test examples): {100 * e['mean']:.1f} % (95 % bootstrap interval of the least "
                 f"accuracy {low:.1f} to {high:.1f})."
             )
+    if certificate := report.get("certificate"):
+        said += Certificate(**certificate).sentences()
     if found := report.get("found_groups"):
         groups = f"Grouping {found['grouping']} trained with {found['groups']} groups"
         match = found.get("match", {})

@@ -15,12 +15,13 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
 from rdd_jax import preprocess
 from rdd_jax.config import Distill
 from rdd_jax.data import integer_labels, read_npz, write_npz
 from rdd_jax.errors import InputError
-from rdd_jax.preprocess import Preprocess
+from rdd_jax.preprocess import Prepared, Preprocess
 from rdd_jax.types import Splits, Synthetic, as_pixels, centred_one_hot
 
 
@@ -161,6 +162,27 @@ def load_synthetic(file: Path) -> SavedSet:
     return SavedSet(synthetic, Preprocess.from_arrays(arrays), tuple(str(name) for name in arrays["class_names"]))
 
 
+def set_from(source: Path, prepared: Prepared) -> Synthetic:
+    """The set of a run folder, or of an ``.npz`` in pixel space, in the model space of ``prepared``.
+
+    Raises:
+      InputError: neither of the two, or a set of other images or classes; see `foreign_set`.
+    """
+    shape, classes = prepared.train.shape[1:], len(prepared.class_names)
+    if source.is_dir():
+        saved = load_synthetic(source / "synthetic.npz")
+        images, labels = saved.preprocess.invert(np.asarray(saved.synthetic.images)), saved.synthetic.labels
+        if images.shape[1:] != shape or labels.shape[1] != classes:
+            raise InputError(
+                f"{str(source)!r} has images of {images.shape[1:]} and {labels.shape[1]} classes, the data {shape} and "
+                f"{classes}: start from a set of such images"
+            )
+        return Synthetic(jnp.asarray(prepared.fitted.apply(images)), labels)
+    if source.suffix != ".npz":
+        raise InputError(f"{str(source)!r} is neither a run folder nor an .npz file")
+    return foreign_set(source, shape, classes, "pixel", prepared.fitted)
+
+
 def foreign_set(
     file: Path, shape: tuple[int, ...], classes: int, space: str, fitted: preprocess.Preprocess
 ) -> Synthetic:
@@ -169,12 +191,13 @@ def foreign_set(
     Args:
       file: an ``.npz`` with ``images`` ``[m, h, w, c]`` or ``[m, c, h, w]`` and ``labels``: ``[m]`` integers, or
         ``[m, k]`` one-hot or soft.
+        and perhaps ``weights`` ``[m]``.
       shape: ``(h, w, c)`` of the real data.
       space: ``"pixel"``: 0..255 integers or [0, 1]; ``"model"``: already preprocessed.
       fitted: what takes pixels to model space.
 
     Raises:
-      InputError: missing keys, shapes that do not fit the data, NaN, labels out of range.
+      InputError: missing keys, shapes that do not fit the data, NaN, labels out of range, weights not positive.
     """
     arrays = read_npz(file)
     if missing := [key for key in ("images", "labels") if key not in arrays]:
@@ -183,8 +206,9 @@ def foreign_set(
     labels = _centred(arrays["labels"], len(images), classes, file)
     if not np.isfinite(images.astype(np.float32)).all():
         raise InputError(f"{str(file)!r} holds NaN or infinite pixels")
+    weight = _weights(arrays["weights"], len(images), file) if "weights" in arrays else None
     if space == "model":
-        return Synthetic(jnp.asarray(images, jnp.float32), labels)
+        return Synthetic(jnp.asarray(images, jnp.float32), labels, weight)
     if np.issubdtype(images.dtype, np.integer):
         if images.min() < 0 or images.max() > 255:
             raise InputError(f"{str(file)!r} has integer pixels {images.min()}..{images.max()}: expected 0..255")
@@ -194,7 +218,15 @@ def foreign_set(
             f"{str(file)!r} has floating-point pixels up to {np.abs(images).max():g}: give [0, 1] "
             "(or integers 0..255), or say --space model if they are already preprocessed"
         )
-    return Synthetic(jnp.asarray(fitted.apply(as_pixels(images))), labels)
+    return Synthetic(jnp.asarray(fitted.apply(as_pixels(images))), labels, weight)
+
+
+def _weights(weights: np.ndarray, images: int, file: Path) -> Array:
+    if weights.shape != (images,) or weights.dtype.kind not in "fiu":
+        raise InputError(f"{str(file)!r} has weights {weights.dtype} of shape {weights.shape} for {images} images")
+    if not (np.isfinite(weights).all() and (weights > 0).all()):
+        raise InputError(f"{str(file)!r} has weights from {weights.min()} to {weights.max()}: all must be positive")
+    return jnp.asarray(weights, jnp.float32)
 
 
 def _to_nhwc(images: np.ndarray, shape: tuple[int, ...], file: Path) -> np.ndarray:

@@ -28,6 +28,8 @@ class Examples(NamedTuple):
     """Centred one-hot: ``onehot - 1/k``."""
     groups: Int[Array, " n"]
     """A group per example; all zero where none were given."""
+    loss: Float[Array, " n"] | None = None
+    """The loss of every example when it was last looked at, not negative; for samplers that ask for it."""
 
 
 class Batch(NamedTuple):
@@ -44,6 +46,8 @@ class Synthetic(NamedTuple):
 
     images: Float[Array, "m h w c"]
     labels: Float[Array, "m k"]
+    weight: Float[Array, " m"] | None = None
+    """How many real examples each stands for, for learners that can weigh; None: all the same."""
 
 
 class Losses(NamedTuple):

@@ -9,12 +9,13 @@ import pytest
 from rdd_jax import augment, data, krr, objectives, preprocess, risk
 from rdd_jax.distill import DISPATCH, Diverged, make_distiller
 from rdd_jax.errors import InputError
-from rdd_jax.initialise import random
+from rdd_jax.initialise import initialise
 from rdd_jax.kernels import fc_ntk, stax_kernel
 from rdd_jax.kernels.stax import load
 from rdd_jax.metrics import accuracy
 from rdd_jax.parameterise import pixels
 from rdd_jax.sampling import balanced, by_group, uniform
+from rdd_jax.selection import Pool, strata_of
 from rdd_jax.types import Batch, Examples, Losses, Synthetic, centred_one_hot
 
 KERNEL = fc_ntk(1)
@@ -238,7 +239,9 @@ def test_one_image_a_class_of_digits_is_learned_far_beyond_its_start(make):
     fitted = preprocess.fit("standardise", splits.train.pixels)
     train, test = fitted.apply(splits.train.pixels), fitted.apply(splits.test.pixels)
     one_hot = centred_one_hot(splits.train.labels, 10)
-    start = Synthetic(jnp.asarray(random(0, train, splits.train.labels, 1)), centred_one_hot(np.arange(10), 10))
+    pool = Pool(train, splits.train.labels, 10)
+    images = initialise("random", 0, pool, strata_of(pool, "class", 1)).images
+    start = Synthetic(jnp.asarray(images), centred_one_hot(np.arange(10), 10))
     kernel = fc_ntk(1)
     distiller = make_distiller(make(kernel), uniform(300), optimizer=optax.adam(0.04))
     state, _ = distiller.run(

@@ -9,6 +9,7 @@ import pytest
 from rdd_jax import krr, training
 from rdd_jax.errors import InputError
 from rdd_jax.evaluate import (
+    BASELINES,
     LEARNERS,
     baselines,
     evaluate,
@@ -25,7 +26,6 @@ from rdd_jax.kernels import fc_ntk
 from rdd_jax.metrics import accuracy
 from rdd_jax.networks import NETWORKS, mlp
 from rdd_jax.preprocess import prepare
-from rdd_jax.selection import SUBSETS
 from rdd_jax.types import Data, Splits, Synthetic, centred_one_hot
 
 KERNEL = fc_ntk(1)
@@ -131,7 +131,7 @@ def test_baselines_are_real_examples_of_every_class_for_every_seed():
     labels = np.arange(40) % 2
     class_of = {image.tobytes(): label for image, label in zip(x, labels, strict=True)}
     sets = baselines(x, labels, 2, 3, [5, 6])
-    assert list(sets) == list(SUBSETS)
+    assert list(sets) == list(BASELINES)
     for name, by_seed in sets.items():
         assert list(by_seed) == [5, 6]
         for one in by_seed.values():
@@ -158,9 +158,9 @@ def test_a_set_stands_beside_baselines_of_its_size():
     results, tables = evaluate_sets(ours, data, KERNEL, 0.1, ["krr"], 3)
     # Without groups neither metrics of groups nor intervals of them: the accuracy and the clusters.
     assert {one.metric for one in results} == {"accuracy", "cluster_min", "cluster_mean"}
-    assert set(tables) == {(name, "krr") for name in ("synthetic", *SUBSETS)}
+    assert set(tables) == {(name, "krr") for name in ("synthetic", *BASELINES)}
     found = [one for one in results if one.metric == "accuracy"]
-    assert [(one.set, one.learner) for one in found] == [(name, "krr") for name in ("synthetic", *SUBSETS)]
+    assert [(one.set, one.learner) for one in found] == [(name, "krr") for name in ("synthetic", *BASELINES)]
     assert [one.seeds for one in found] == [[0], [0, 1, 2], [0, 1, 2], [0]]
     test = data.splits.test
     expected = accuracy(krr.fit(KERNEL, ours, 0.1)(data.model_space(test)), test.labels)

@@ -81,7 +81,7 @@ def test_predicting_any_number_of_images_needs_less_than_a_gigabyte():
     # One block of CIFAR-10 images against 500 synthetic ones, as XLA has planned it; blocks follow one another.
     rows = block_rows(32 * 32 * 3, 500)
     shapes = ((rows, 32, 32, 3), (500, 32, 32, 3), (500, 10))
-    predictor = gram._predictor(fc_ntk(depth=3))
+    predictor = gram.compile_kernel(fc_ntk(depth=3)).predict
     plan = predictor.lower(*(jax.ShapeDtypeStruct(s, "float32") for s in shapes)).compile().memory_analysis()
     assert plan.temp_size_in_bytes + plan.argument_size_in_bytes + plan.output_size_in_bytes < 2**30
     assert rows > 1000

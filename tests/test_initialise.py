@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from rdd_jax.errors import InputError
-from rdd_jax.initialise import INITIALISERS, initialiser_by_name
+from rdd_jax.initialise import NAMES, initialise
 from rdd_jax.kmeans import kmeans_within
+from rdd_jax.selection import METHODS, Pool, strata_of
 
 CLASSES = 3
 
@@ -16,51 +17,64 @@ def problem():
     rng = np.random.default_rng(0)
     labels = rng.permutation(np.arange(60) % CLASSES)
     images = rng.standard_normal((60, 3, 2, 1)) + 20 * labels[:, None, None, None]
-    return images.astype(np.float32), labels
+    return Pool(images.astype(np.float32), labels, CLASSES)
 
 
-@pytest.mark.parametrize("name", INITIALISERS)
+def start(name, ipc, seed=0):
+    pool = problem()
+    return initialise(name, seed, pool, strata_of(pool, "class", ipc))
+
+
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("ipc", [1, 5])
-def test_initialisers_give_ipc_images_a_class_and_depend_on_the_seed_alone(name, ipc):
-    images, labels = problem()
-    start = initialiser_by_name(name)(0, images, labels, ipc)
-    assert start.shape == (CLASSES * ipc, 3, 2, 1)
-    assert start.dtype == np.float32
-    np.testing.assert_array_equal(start, initialiser_by_name(name)(0, images, labels, ipc))
+def test_starts_have_ipc_images_a_class_and_depend_on_the_seed_alone(name, ipc):
+    images = start(name, ipc).images
+    assert images.shape == (CLASSES * ipc, 3, 2, 1)
+    assert images.dtype == np.float32
+    np.testing.assert_array_equal(images, start(name, ipc).images)
 
 
 @pytest.mark.parametrize("name", ["random", "noise"])
 def test_other_seeds_start_elsewhere(name):
-    assert not np.array_equal(*(INITIALISERS[name](seed, *problem(), 5) for seed in (0, 1)))
+    assert not np.array_equal(start(name, 5).images, start(name, 5, seed=1).images)
 
 
-@pytest.mark.parametrize("name", ["random", "kmeans"])
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "noise"])
 def test_images_come_class_by_class(name):
-    start = INITIALISERS[name](0, *problem(), 4)
-    np.testing.assert_array_equal(np.round(start.mean((1, 2, 3)) / 20), np.repeat(np.arange(CLASSES), 4))
+    images = start(name, 4).images
+    np.testing.assert_array_equal(np.round(images.mean((1, 2, 3)) / 20), np.repeat(np.arange(CLASSES), 4))
 
 
-def test_random_takes_real_images():
-    images, labels = problem()
-    real = {image.tobytes() for image in images}
-    assert all(image.tobytes() in real for image in INITIALISERS["random"](0, images, labels, 5))
+@pytest.mark.parametrize("name", METHODS)
+def test_selections_take_real_images_and_say_which(name):
+    found = start(name, 5)
+    assert found.selection is not None
+    np.testing.assert_array_equal(found.images, problem().images[found.selection.index])
 
 
-def test_kmeans_takes_the_means_of_clusters():
-    images, labels = problem()
-    start = INITIALISERS["kmeans"](7, images, labels, 4).reshape(CLASSES, 4, -1)
+def test_kmeans_centres_are_the_means_of_clusters():
+    images = start("kmeans-centres", 4, seed=7).images.reshape(CLASSES, 4, -1)
     # Images this small are clustered as they are, so their centres are the means themselves.
-    centres = kmeans_within(jax.random.key(7), images.reshape(-1, 6), labels, CLASSES, 4).centres
-    np.testing.assert_allclose(start, centres, atol=1e-4)
+    pool = problem()
+    centres = kmeans_within(jax.random.key(7), pool.images.reshape(-1, 6), pool.labels, CLASSES, 4).centres
+    np.testing.assert_allclose(images, centres, atol=1e-4)
+
+
+def test_kmeans_centres_need_equal_strata():
+    pool = problem()
+    uneven = strata_of(pool, "class", 4)._replace(take=np.array([1, 2, 3]))
+    with pytest.raises(InputError, match="kmeans-centres"):
+        initialise("kmeans-centres", 0, pool, uneven)
 
 
 def test_noise_has_the_mean_and_deviation_of_all_pixels():
-    images, labels = problem()
-    start = INITIALISERS["noise"](0, images, labels, 2000)
-    np.testing.assert_allclose(start.mean(), images.mean(), atol=0.5)
-    np.testing.assert_allclose(start.std(), images.std(), rtol=0.02)
+    pool = problem()
+    many = strata_of(pool, "class", 4)._replace(take=np.full(CLASSES, 2000))
+    images = initialise("noise", 0, pool, many).images
+    np.testing.assert_allclose(images.mean(), pool.images.mean(), atol=0.5)
+    np.testing.assert_allclose(images.std(), pool.images.std(), rtol=0.02)
 
 
 def test_unknown_initialiser_suggests_the_nearest():
     with pytest.raises(InputError, match="unknown init 'nois': did you mean noise"):
-        initialiser_by_name("nois")
+        start("nois", 4)

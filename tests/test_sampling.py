@@ -8,13 +8,14 @@ from scipy import stats
 
 from rdd_jax.errors import InputError
 from rdd_jax.risk import mean, overall
-from rdd_jax.sampling import SAMPLERS, balanced, by_group, sampler_by_name, uniform
+from rdd_jax.sampling import LOSSES, SAMPLERS, balanced, by_group, importance, sampler_by_name, uniform
 from rdd_jax.types import Examples, Losses, centred_one_hot
 
 # Imbalanced, in no order, and with a group per example; the groups 0, 2 and 5 of 6 are empty.
 labels = np.random.default_rng(0).permutation(np.repeat([0, 1, 2], [2, 6, 16]))
 groups = np.random.default_rng(1).permutation(np.repeat([1, 3, 4], [15, 1, 8]))
-DATA = Examples(jnp.zeros((24, 1, 1, 1)), centred_one_hot(labels, 3), jnp.asarray(groups))
+losses = np.random.default_rng(2).gamma(0.5, size=24).astype(np.float32)
+DATA = Examples(jnp.zeros((24, 1, 1, 1)), centred_one_hot(labels, 3), jnp.asarray(groups), jnp.asarray(losses))
 GROUPS = 6
 
 
@@ -25,7 +26,7 @@ def test_samplers_draw_valid_indices_repeatably(name):
     assert index.shape == weight.shape == (50,)
     assert index.min() >= 0
     assert index.max() < 24
-    if name != "group":
+    if name in ("uniform", "balanced"):
         np.testing.assert_array_equal(weight, 1)
     np.testing.assert_array_equal(index, sample(jax.random.key(0), DATA)[0])
     assert (index != sample(jax.random.key(1), DATA)[0]).any()
@@ -113,3 +114,75 @@ def test_by_group_needs_a_group(count):
     with pytest.raises(InputError, match=f"groups is {count}"):
         sampler_by_name("group", 10, count)
     assert sampler_by_name("uniform", 10, count)  # only `group` looks at them
+
+
+# --- importance --------------------------------------------------------------------------------------
+
+CODES = {"all": np.zeros(24, int), "class": labels, "group": groups}
+EVEN = {"all": 1.0, "class": np.bincount(labels)[labels] / 24, "group": 1 / 3}
+
+
+def chance(strata, mix):
+    """The formula, an example at a time."""
+    code = CODES[strata]
+    inside = np.array([losses[i] / losses[code == code[i]].sum() for i in range(24)])
+    return EVEN[strata] * ((1 - mix) * inside + mix / np.array([np.sum(code == c) for c in code]))
+
+
+@pytest.mark.parametrize("strata", CODES)
+@pytest.mark.parametrize("mix", [0.1, 1.0])
+def test_importance_draws_by_the_formula_and_weighs_by_its_inverse(strata, mix):
+    index, weight = importance(48_000, mix, strata, groups=GROUPS)(jax.random.key(0), DATA)
+    p = chance(strata, mix)
+    np.testing.assert_allclose(p.sum(), 1)
+    # Stratified draws are never further from what is expected than one at each end of an example's stretch.
+    np.testing.assert_allclose(np.bincount(index, minlength=24), 48_000 * p, atol=2.1)
+    np.testing.assert_allclose(weight, 1 / (24 * p[index]), rtol=1e-5)
+
+
+@pytest.mark.parametrize("strata", CODES)
+def test_importance_weights_make_the_mean_unbiased_and_vary_less_than_uniform_draws(strata):
+    values = losses * (1 + 0.2 * np.sin(np.arange(24)))  # nearly what the draws are in proportion to
+    sample = jax.jit(lambda key: importance(16, 0.1, strata, groups=GROUPS)(key, DATA))
+    plain = jax.jit(lambda key: uniform(16)(key, DATA))
+
+    def means(draw):
+        drawn = [draw(jax.random.key(i)) for i in range(500)]
+        return np.array([np.mean(values[index] * weight) for index, weight in drawn])
+
+    found = means(sample)
+    assert abs(found.mean() - values.mean()) < 4 * found.std() / np.sqrt(500)
+    if strata != "group":
+        assert found.std() < 0.5 * means(plain).std()
+
+
+def test_without_weights_only_the_choice_between_groups_is_undone():
+    index, weight = importance(500, 0.1, "group", unbiased=False, groups=GROUPS)(jax.random.key(0), DATA)
+    np.testing.assert_allclose(weight, np.bincount(groups)[groups[index]] * 3 / 24, rtol=1e-6)
+    for strata in ("all", "class"):
+        np.testing.assert_allclose(
+            importance(50, 0.1, strata, unbiased=False)(jax.random.key(0), DATA)[1], 1, rtol=1e-6
+        )
+
+
+def test_losses_that_are_all_zero_are_equal():
+    index, weight = importance(2400, 0.1, "all")(jax.random.key(0), DATA._replace(loss=jnp.zeros(24)))
+    np.testing.assert_allclose(weight, 1, rtol=1e-5)
+    np.testing.assert_allclose(np.bincount(index, minlength=24), 100, atol=2.1)
+
+
+def test_importance_needs_losses_a_mix_and_strata_that_exist():
+    with pytest.raises(InputError, match="needs examples with losses"):
+        importance(5)(jax.random.key(0), DATA._replace(loss=None))
+    with pytest.raises(InputError, match=r"mix is 0.0: it must lie in \(0, 1\]"):
+        importance(5, 0.0)
+    with pytest.raises(InputError, match="unknown strata 'clas': did you mean class"):
+        importance(5, strata="clas")
+
+
+def test_losses_are_those_of_their_names():
+    outputs, one_hot = np.array([[0.5, -0.5], [3.0, 4.0]]), np.array([[0.5, -0.5], [0.0, 0.0]])
+    np.testing.assert_allclose(LOSSES["residual"](outputs, one_hot), [0, 5])
+    np.testing.assert_allclose(LOSSES["squared-error"](outputs, one_hot), [0, 25])
+    np.testing.assert_allclose(LOSSES["cross-entropy"](outputs, one_hot), [np.log(1 + np.exp(-1)), np.log(1 + np.e)])
+    assert all((loss(outputs, one_hot) >= 0).all() for loss in LOSSES.values())

@@ -1,7 +1,8 @@
 """Gram matrices in tiles, so that memory follows a budget and not the data."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -59,9 +60,66 @@ def row_blocks(images: np.ndarray, rows: int) -> Iterator[tuple[slice, np.ndarra
         yield slice(start, stop), block
 
 
+class CompiledKernel(NamedTuple):
+    """A kernel's uses, each compiled once for a shape.
+
+    Attributes:
+      cross: ``(x1, x2) -> [n1, n2]``; own: ``x -> [n, n]``, of a set with itself, which a kernel may know to have an
+        exact diagonal; diagonal: ``x -> [n]``; predict: ``(x, support, alpha) -> k(x, support) alpha``.
+    """
+
+    cross: Callable[[Array, Array], Array]
+    own: Callable[[Array], Array]
+    diagonal: Callable[[Array], Array]
+    predict: Callable[[Array, Array, Array], Array]
+
+
 @lru_cache(maxsize=16)
-def _predictor(kernel: Kernel):
-    return jax.jit(lambda x, support, alpha: kernel(x, support) @ alpha)
+def compile_kernel(kernel: Kernel) -> CompiledKernel:
+    """The same object for the same kernel."""
+
+    def one(x: Array) -> Array:
+        x = x[None]
+        return kernel(x, x)[0, 0]
+
+    return CompiledKernel(
+        jax.jit(lambda x1, x2: kernel(x1, x2)),
+        jax.jit(lambda x: kernel(x, x)),
+        jax.jit(jax.vmap(one)),
+        jax.jit(lambda x, support, alpha: kernel(x, support) @ alpha),
+    )
+
+
+ROWS = 500
+"""Images that `gram_trace` and `gram_matrix` take at a time; sets are padded to a multiple, so that few shapes are
+compiled however many sets there are."""
+
+
+def gram_trace(kernel: Kernel, images: Float[np.ndarray, "n h w c"]) -> float:
+    """The trace of the Gram matrix, without the matrix."""
+    diagonal, total = compile_kernel(kernel).diagonal, 0.0
+    padded = pad(images, ROWS)
+    for start in range(0, len(padded), ROWS):
+        values = np.asarray(diagonal(jnp.asarray(padded[start : start + ROWS])), np.float64)
+        total += float(values[: len(images) - start].sum())
+    return total
+
+
+def gram_matrix(kernel: Kernel, images: Float[np.ndarray, "n h w c"]) -> Float[np.ndarray, "n n"]:
+    """The Gram matrix on the host, float64 in Fortran order."""
+    compiled, n, padded = compile_kernel(kernel), len(images), pad(images, ROWS)
+    full, everything = np.empty((n, n), np.float64, order="F"), jnp.asarray(padded)
+    for start in range(0, n, ROWS):
+        x, stop = everything[start : start + ROWS], min(start + ROWS, n)
+        full[:, start:stop] = np.asarray(compiled.cross(x, everything))[: stop - start, :n].T
+        full[start:stop, start:stop] = np.asarray(compiled.own(x))[: stop - start, : stop - start]
+    return full
+
+
+def pad(images: np.ndarray, multiple: int) -> np.ndarray:
+    """The images, repeated from the first on up to a multiple of ``multiple``."""
+    n = len(images)
+    return images if n % multiple == 0 else images[np.arange(n + -n % multiple) % n]
 
 
 def predict(
@@ -74,7 +132,7 @@ def predict(
     """``kernel(images, support) @ alpha`` for any number of images, in row blocks within ``budget`` bytes."""
     rows = block_rows(images[0].size, len(support), budget)
     outputs = np.empty((len(images), alpha.shape[1]), np.dtype(alpha.dtype))
-    evaluate = _predictor(kernel)
+    evaluate = compile_kernel(kernel).predict
     for where, block in row_blocks(images, rows):
         outputs[where] = np.asarray(evaluate(jnp.asarray(block), support, alpha))[: where.stop - where.start]
     return outputs

@@ -1,0 +1,108 @@
+"""Which real examples stand for the rest: `Select` functions, by name in `METHODS`.
+
+Scores (`rdd_jax.selection.scores`) say how much an example matters, draws (`rdd_jax.selection.draw`) take examples by
+score and weight them back, greedy choices (`rdd_jax.selection.greedy`) take one after another; a certificate
+(`rdd_jax.selection.certificate`) says how far the chosen can be trusted.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from rdd_jax.errors import unknown
+from rdd_jax.selection import greedy, scores
+from rdd_jax.selection.base import STRATA, Pool, Select, Selection, Strata, check_ipc, strata_of
+from rdd_jax.selection.certificate import Certificate, certify, check_promise
+from rdd_jax.selection.draw import DRAWS, Draw, by_score, distinct, draw_by_name, independent, top
+
+Score = Callable[[int, Pool, int], np.ndarray]
+"""``score(seed, pool, m) -> [n]``: of every example of a pool from which ``m`` are to be taken."""
+
+
+def _flat(pool: Pool) -> np.ndarray:
+    return pool.images.reshape(len(pool), -1)
+
+
+SCORES: dict[str, Score] = {
+    "random": lambda seed, pool, m: np.ones(len(pool)),
+    "krr-sensitivity": lambda seed, pool, m: scores.sensitivity(pool, seed).score,
+    "kmeans-sensitivity": lambda seed, pool, m: scores.kmeans_sensitivity(_flat(pool), m, seed),
+    "lightweight": lambda seed, pool, m: scores.lightweight(_flat(pool)),
+    "relative-loss": lambda seed, pool, m: scores.relative_loss(scores.regression_loss(pool, seed)),
+}
+
+OF_THE_WHOLE = ("krr-sensitivity", "relative-loss")
+"""Scores that are about all classes at once: computed over the whole pool unless the strata are groups."""
+
+GREEDY: dict[str, Select] = {
+    "kmeans": greedy.kmeans,
+    "herding": greedy.within(lambda seed, kernel, x, m, size: greedy.herding(greedy.linear_kernel, x, m, size)),
+    "kernel-herding": greedy.within(lambda seed, kernel, x, m, size: greedy.herding(kernel, x, m, size)),
+    "pivoted-cholesky": greedy.within(lambda seed, kernel, x, m, size: greedy.cholesky(kernel, x, m, None, size)),
+    "rp-cholesky": greedy.within(
+        lambda seed, kernel, x, m, size: greedy.cholesky(kernel, x, m, np.random.default_rng(seed), size)
+    ),
+}
+
+
+def scored(score: Score, draw: Draw, of_the_whole: bool = False) -> Select:
+    """Draws by score. Scores are taken stratum by stratum, or ``of_the_whole`` pool unless the strata stand apart."""
+
+    def select(seed: int, pool: Pool, strata: Strata) -> Selection:
+        values = np.zeros(len(pool))
+        if of_the_whole and not strata.apart:
+            values = score(seed, pool, int(strata.take.sum()))
+        else:
+            for members, m in strata.live:
+                values[members] = score(seed, pool.take(members), m)
+        return by_score(seed, values, strata, draw)
+
+    return select
+
+
+METHODS = (*SCORES, *GREEDY)
+IMPORTANCE = tuple(name for name in SCORES if name != "random")
+"""Methods that draw by importance: a run that starts from one has a certificate."""
+
+
+def drawn_by(name: str, draw: str) -> str | None:
+    """How a method draws, for `certify`; None for those that do not."""
+    return draw if name in SCORES and draw != "top" else None
+
+
+def select_by_name(name: str, draw: str = "distinct") -> Select:
+    """A way of selecting of `METHODS`; ``draw``, of `DRAWS`, for those that draw by a score.
+
+    Raises:
+      InputError: an unknown name.
+    """
+    how = draw_by_name(draw)
+    if name in GREEDY:
+        return GREEDY[name]
+    if name not in SCORES:
+        raise unknown("selection", name, METHODS)
+    return scored(SCORES[name], how, name in OF_THE_WHOLE)
+
+
+__all__ = [
+    "DRAWS",
+    "IMPORTANCE",
+    "METHODS",
+    "SCORES",
+    "STRATA",
+    "Certificate",
+    "Pool",
+    "Select",
+    "Selection",
+    "Strata",
+    "by_score",
+    "certify",
+    "check_ipc",
+    "check_promise",
+    "distinct",
+    "drawn_by",
+    "independent",
+    "select_by_name",
+    "strata_of",
+    "top",
+]

@@ -1,0 +1,150 @@
+"""Selectors that choose one example after another, each with the ones before it in mind.
+
+``choose(...) -> (member [m], weight [m], score [i])`` within one stratum; deterministic but for `rp_cholesky`.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rdd_jax.features import principal
+from rdd_jax.kernels.gram import compile_kernel, row_blocks
+from rdd_jax.kmeans import kmeans_within
+from rdd_jax.selection.base import Pool, Select, Selection, Strata
+from rdd_jax.types import Kernel
+
+Choice = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def linear_kernel(x1: jax.Array, x2: jax.Array) -> jax.Array:
+    """Inner products of the flat images: herding with it is herding in pixel space."""
+    return jnp.matmul(x1.reshape(len(x1), -1), x2.reshape(len(x2), -1).T, precision="highest")
+
+
+def kmeans(seed: int, pool: Pool, strata: Strata) -> Selection:
+    """The examples nearest to the k-means centres of their stratum, each taken once, in `features.principal`.
+
+    The weight is the size of the cluster, the score the squared distance to its centre.
+    """
+    points = principal(pool.images)
+    weight = np.zeros(strata.take.sum())
+    index, score = np.zeros(len(weight), np.int64), np.zeros(len(pool))
+    last = np.cumsum(strata.take)
+    for k in np.unique(strata.take[strata.take > 0]):
+        which = np.flatnonzero(strata.take == k)
+        part = np.flatnonzero(np.isin(strata.code, which))
+        code = np.searchsorted(which, strata.code[part])
+        found = kmeans_within(jax.random.key(seed), points[part], code, len(which), int(k))
+        for j, s in enumerate(which):
+            members, centres = part[code == j], np.asarray(found.centres[j])
+            cluster = np.asarray(found.assignment)[code == j]
+            at = slice(last[s] - k, last[s])
+            index[at] = members[_nearest_to_centres(points[members], centres)]
+            weight[at] = np.bincount(cluster, minlength=k)
+            score[members] = np.sum((points[members] - centres[cluster]) ** 2, 1)
+    probability = np.zeros(len(pool))
+    probability[index] = 1
+    return Selection(index, weight, score, probability)
+
+
+def _nearest_to_centres(flat: np.ndarray, centres: np.ndarray) -> np.ndarray:
+    distance = (flat**2).sum(1)[None] - 2 * centres @ flat.T
+    chosen = np.empty(len(centres), np.int64)
+    for i, row in enumerate(distance):
+        chosen[i] = row.argmin()
+        distance[:, chosen[i]] = np.inf
+    return chosen
+
+
+def herding(kernel: Kernel, images: np.ndarray, m: int, size: int = 0) -> Choice:
+    r"""Greedily the example that brings the mean of the chosen nearest to the mean of all, in feature space.
+
+    That distance, :math:`\|\tfrac1m \sum_{j \in S} \phi_j - \tfrac1n \sum_i \phi_i\|`, is the largest error that the
+    chosen make in the mean of any function of unit norm (the maximum mean discrepancy). Welling 2009, *Herding
+    Dynamical Weights to Learn*; with kernels Chen, Welling & Smola 2010. The score is the embedding of the mean,
+    :math:`\tfrac1n \sum_j k(x_i, x_j)`.
+
+    Args:
+      size: images to pad to, so that strata of several sizes are compiled once.
+    """
+    compiled, everything = compile_kernel(kernel), _padded(images, size)
+    mean = _mean_embedding(kernel, images, everything)
+    diagonal = np.asarray(compiled.diagonal(everything), np.float64)[: len(images)]
+    total, free = np.zeros(len(images)), np.ones(len(images), bool)
+    chosen = np.empty(m, np.int64)
+    for i in range(m):
+        # |mean - (total + phi) / (i + 1)|^2 up to a constant and a factor
+        cost = diagonal + 2 * total - 2 * (i + 1) * mean
+        chosen[i] = np.where(free, cost, np.inf).argmin()
+        free[chosen[i]] = False
+        total += _column(compiled.cross, everything, chosen[i], len(images))
+    return chosen, np.full(m, len(images) / m), mean
+
+
+def _padded(images: np.ndarray, size: int) -> jax.Array:
+    """On the device, the first image repeated up to ``size``."""
+    return jnp.asarray(images[np.pad(np.arange(len(images)), (0, max(0, size - len(images))))])
+
+
+def _mean_embedding(kernel: Kernel, images: np.ndarray, everything: jax.Array) -> np.ndarray:
+    if kernel is linear_kernel:
+        flat = images.reshape(len(images), -1)
+        return flat @ flat.mean(0, dtype=np.float64)
+    n, cross = len(images), compile_kernel(kernel).cross
+    mean = np.empty(len(everything))
+    for where, block in row_blocks(np.asarray(everything), 1000):
+        rows = np.asarray(cross(jnp.asarray(block), everything))[: where.stop - where.start, :n]
+        mean[where] = rows.mean(1, dtype=np.float64)
+    return mean[:n]
+
+
+def _column(cross: Callable, everything: jax.Array, i: np.int64, n: int) -> np.ndarray:
+    return np.asarray(cross(everything[i][None], everything), np.float64)[0, :n]
+
+
+def cholesky(
+    kernel: Kernel, images: np.ndarray, m: int, rng: np.random.Generator | None = None, size: int = 0
+) -> Choice:
+    r"""Pivots of a partial Cholesky factorisation of the Gram matrix: examples that the ones before do not explain.
+
+    The next pivot has the largest conditional variance :math:`k(x, x) - k_S(x)^T K_{SS}^{-1} k_S(x)` given the pivots
+    so far; with ``rng`` it is drawn by it (RPCholesky; Chen, Epperly, Tropp & Webber 2023), with guarantees near the
+    best low-rank approximation. Both spread out; the greedy one seeks outliers. The score is the conditional variance
+    given all pivots. ``size`` as in `herding`.
+    """
+    compiled, everything = compile_kernel(kernel), _padded(images, size)
+    left = np.asarray(compiled.diagonal(everything), np.float64)[: len(images)]
+    floor = 1e-10 * left.max()
+    free, rows, chosen = np.ones(len(images), bool), np.zeros((m, len(images))), np.empty(m, np.int64)
+    for i in range(m):
+        chance = np.where(free, np.maximum(left, floor), 0)  # duplicates of pivots last, but not never
+        chosen[i] = chance.argmax() if rng is None else rng.choice(len(chance), p=chance / chance.sum())
+        pivot = left[chosen[i]]
+        free[chosen[i]] = False
+        if pivot > floor:
+            column = _column(compiled.cross, everything, chosen[i], len(images))
+            rows[i] = (column - rows[:i, chosen[i]] @ rows[:i]) / np.sqrt(pivot)
+            left = np.maximum(left - rows[i] ** 2, 0)
+        left[chosen[i]] = 0  # a column's own entry is not rounded as the diagonal is
+    return chosen, np.full(m, len(images) / m), left
+
+
+def within(choose: Callable[[int, Kernel, np.ndarray, int, int], Choice]) -> Select:
+    """``choose(seed, kernel, images, m, size)`` of one stratum as a selection over all."""
+
+    def select(seed: int, pool: Pool, strata: Strata) -> Selection:
+        index, weight = [], []
+        score, probability = np.zeros(len(pool)), np.zeros(len(pool))
+        size = max(len(members) for members, _ in strata.live)
+        for s, (members, m) in enumerate(strata.live):
+            own_seed = int(np.random.SeedSequence([seed, s]).generate_state(1)[0])
+            member, stands_for, score[members] = choose(own_seed, pool.kernel, pool.images[members], m, size)
+            index.append(members[member])
+            weight.append(stands_for)
+        chosen = np.concatenate(index)
+        probability[chosen] = 1
+        return Selection(chosen, np.concatenate(weight), score, probability)
+
+    return select
