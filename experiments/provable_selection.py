@@ -101,21 +101,29 @@ class Cell(NamedTuple):
 def cells() -> Iterator[Cell]:
     """Every cell, the telling ones first."""
     starts = [(data, start) for data in DATA for start in (*STARTS, *(BY_GROUP if data == "cmnist" else ()))]
-    for ipc in (10, 1, 50):
+    telling = ("random", "kernel-herding")
+
+    def untrained(ipc: int) -> Iterator[Cell]:
+        return (Cell(data, ipc, start, None, seed) for seed in SEEDS for data, start in starts)
+
+    def trained(ipc: int, steps: int = 300) -> Iterator[Cell]:
         for seed in SEEDS:
-            yield from (Cell(data, ipc, start, None, seed) for data, start in starts)
-    telling = ("random", "kernel-herding", "krr-sensitivity")
-    for steps, ipcs in ((300, (10,)), (1000, (10,)), (300, (1, 50))):
-        for ipc in ipcs:
-            for seed in SEEDS:
+            for data in DATA:
                 for batches in BATCHES:
-                    for data in DATA:
-                        yield from (Cell(data, ipc, start, batches, seed, steps) for start in telling[:2])
+                    yield from (Cell(data, ipc, start, batches, seed, steps) for start in telling)
+
+    yield from untrained(10)
+    yield from trained(10)
+    yield from untrained(1)
+    yield from trained(10, 1000)
+    yield from untrained(50)
+    for ipc in (1, 50):
+        yield from trained(ipc)
     for ipc in (10, 1, 50):
         for seed in SEEDS:
             for data, start in starts:
                 for batches in ("uniform", "importance"):
-                    if start not in telling[:2]:
+                    if start not in telling:
                         yield Cell(data, ipc, start, batches, seed)
 
 
