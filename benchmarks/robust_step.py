@@ -71,7 +71,7 @@ def problem(ipc: int) -> tuple[str, Examples, Synthetic, int]:
     colours = Groups(train.groups, len(train.group_names))
     examples = prepared.examples()._replace(groups=jnp.asarray(cells(colours, train.labels, train.classes)))
     pool = selection.Pool(prepared.train, train.labels, train.classes)
-    index = selection.select_by_name("random")(0, pool, selection.strata_of(pool, "class", ipc)).index
+    index = selection.subset("random", pool, ipc).index
     start = Synthetic(examples.images[index], examples.labels[index])
     return splits.name, examples, start, train.classes * colours.size
 

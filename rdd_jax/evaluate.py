@@ -14,7 +14,7 @@ from rdd_jax.kmeans import kmeans
 from rdd_jax.metrics import Cells
 from rdd_jax.networks import NETWORKS, Network, network_by_name
 from rdd_jax.preprocess import Prepared, fit
-from rdd_jax.selection import Pool, check_ipc, select_by_name, strata_of
+from rdd_jax.selection import Pool, check_ipc, subset
 from rdd_jax.types import Data, Kernel, Synthetic, as_pixels, centred_one_hot
 
 Predict = Callable[[np.ndarray], np.ndarray]
@@ -215,14 +215,13 @@ def baselines(
     """Subsets of the real data, `BASELINES`: ``{name: {seed: set}}``; herding has the same set for all seeds."""
     sets: dict[str, dict[int, Synthetic]] = {}
     pool = Pool(images, labels, classes)
-    strata = strata_of(pool, "class", ipc)
     for name in BASELINES:
         drawn: dict[int, Synthetic] = {}
         for seed in seeds:
             if name == "herding" and drawn:
                 drawn[seed] = drawn[seeds[0]]
                 continue
-            index = select_by_name(name)(seed, pool, strata).index
+            index = subset(name, pool, ipc, seed).index
             drawn[seed] = Synthetic(jnp.asarray(images[index]), centred_one_hot(labels[index], classes))
         sets[name] = drawn
     return sets

@@ -6,7 +6,11 @@ from nbclient import NotebookClient
 
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
 
-BETTER = {"01_quickstart": ("synthetic", "random"), "02_group_robust": ("robust", "plain")}
+BETTER = {
+    "01_quickstart": ("synthetic", "random"),
+    "02_group_robust": ("robust", "plain"),
+    "03_provable_selection": ("kernel-herding", "random"),
+}
 """What each notebook prints figures of, the better first."""
 
 

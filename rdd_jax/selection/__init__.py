@@ -84,6 +84,20 @@ def select_by_name(name: str, draw: str = "distinct") -> Select:
     return scored(SCORES[name], how, name in OF_THE_WHOLE)
 
 
+def subset(name: str, pool: Pool, ipc: int, seed: int = 0, strata: str = "class", draw: str = "distinct") -> Selection:
+    """``ipc`` examples a class by the method of that name; see `select_by_name` and `strata_of`.
+
+    >>> images, labels = np.random.default_rng(0).random((60, 8, 8, 1), np.float32), np.arange(60) % 3
+    >>> chosen = subset("krr-sensitivity", Pool(images, labels, classes=3), ipc=4)
+    >>> labels[chosen.index].tolist()
+    [0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2]
+
+    Raises:
+      InputError: an unknown name; ``ipc`` below 1 or beyond a class; groups asked for where there are none.
+    """
+    return select_by_name(name, draw)(seed, pool, strata_of(pool, strata, ipc))
+
+
 __all__ = [
     "DRAWS",
     "IMPORTANCE",
@@ -104,5 +118,6 @@ __all__ = [
     "independent",
     "select_by_name",
     "strata_of",
+    "subset",
     "top",
 ]
