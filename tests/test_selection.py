@@ -226,10 +226,9 @@ def test_random_subsets_depend_on_the_seed_and_reach_every_example_equally_often
 
 
 @pytest.mark.parametrize("kernel", [linear_kernel, fc_ntk()])
-@pytest.mark.parametrize("size", [0, 64])
-def test_herding_is_the_greedy_search_for_the_mean_in_feature_space(kernel, size):
+def test_herding_is_the_greedy_search_for_the_mean_in_feature_space(kernel):
     images = problem(20).images
-    member, _, _ = herding(kernel, images, 5, size)
+    member, _, _ = herding(kernel, images, 5)
     gram = gram_matrix(kernel, images)
     found = []
     for _ in range(5):
@@ -246,10 +245,9 @@ def test_herding_of_a_whole_class_takes_every_example():
     assert sorted(chosen("herding", problem(), 20).index) == list(range(60))
 
 
-@pytest.mark.parametrize("size", [0, 64])
-def test_cholesky_takes_what_the_pivots_before_do_not_explain(size):
+def test_cholesky_takes_what_the_pivots_before_do_not_explain():
     images, kernel = problem(20).images, fc_ntk()
-    member, _, left = cholesky(kernel, images, 5, size=size)
+    member, _, left = cholesky(kernel, images, 5)
     gram = gram_matrix(kernel, images)
 
     def variance(pivots):

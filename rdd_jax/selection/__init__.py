@@ -36,12 +36,10 @@ OF_THE_WHOLE = ("krr-sensitivity", "relative-loss")
 
 GREEDY: dict[str, Select] = {
     "kmeans": greedy.kmeans,
-    "herding": greedy.within(lambda seed, kernel, x, m, size: greedy.herding(greedy.linear_kernel, x, m, size)),
-    "kernel-herding": greedy.within(lambda seed, kernel, x, m, size: greedy.herding(kernel, x, m, size)),
-    "pivoted-cholesky": greedy.within(lambda seed, kernel, x, m, size: greedy.cholesky(kernel, x, m, None, size)),
-    "rp-cholesky": greedy.within(
-        lambda seed, kernel, x, m, size: greedy.cholesky(kernel, x, m, np.random.default_rng(seed), size)
-    ),
+    "herding": greedy.within(lambda seed, kernel, x, m: greedy.herding(greedy.linear_kernel, x, m)),
+    "kernel-herding": greedy.within(lambda seed, kernel, x, m: greedy.herding(kernel, x, m)),
+    "pivoted-cholesky": greedy.within(lambda seed, kernel, x, m: greedy.cholesky(kernel, x, m)),
+    "rp-cholesky": greedy.within(lambda seed, kernel, x, m: greedy.cholesky(kernel, x, m, np.random.default_rng(seed))),
 }
 
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rdd_jax.features import principal
-from rdd_jax.kernels.gram import compile_kernel, row_blocks
+from rdd_jax.kernels.gram import ROWS, compile_kernel, pad
 from rdd_jax.kmeans import kmeans_within
 from rdd_jax.selection.base import Pool, Select, Selection, Strata
 from rdd_jax.types import Kernel
@@ -58,18 +58,15 @@ def _nearest_to_centres(flat: np.ndarray, centres: np.ndarray) -> np.ndarray:
     return chosen
 
 
-def herding(kernel: Kernel, images: np.ndarray, m: int, size: int = 0) -> Choice:
+def herding(kernel: Kernel, images: np.ndarray, m: int) -> Choice:
     r"""Greedily the example that brings the mean of the chosen nearest to the mean of all, in feature space.
 
     That distance, :math:`\|\tfrac1m \sum_{j \in S} \phi_j - \tfrac1n \sum_i \phi_i\|`, is the largest error that the
     chosen make in the mean of any function of unit norm (the maximum mean discrepancy). Welling 2009, *Herding
     Dynamical Weights to Learn*; with kernels Chen, Welling & Smola 2010. The score is the embedding of the mean,
     :math:`\tfrac1n \sum_j k(x_i, x_j)`.
-
-    Args:
-      size: images to pad to, so that strata of several sizes are compiled once.
     """
-    compiled, everything = compile_kernel(kernel), _padded(images, size)
+    compiled, everything = compile_kernel(kernel), jnp.asarray(pad(images, ROWS))
     mean = _mean_embedding(kernel, images, everything)
     diagonal = np.asarray(compiled.diagonal(everything), np.float64)[: len(images)]
     total, free = np.zeros(len(images)), np.ones(len(images), bool)
@@ -83,20 +80,15 @@ def herding(kernel: Kernel, images: np.ndarray, m: int, size: int = 0) -> Choice
     return chosen, np.full(m, len(images) / m), mean
 
 
-def _padded(images: np.ndarray, size: int) -> jax.Array:
-    """On the device, the first image repeated up to ``size``."""
-    return jnp.asarray(images[np.pad(np.arange(len(images)), (0, max(0, size - len(images))))])
-
-
 def _mean_embedding(kernel: Kernel, images: np.ndarray, everything: jax.Array) -> np.ndarray:
     if kernel is linear_kernel:
         flat = images.reshape(len(images), -1)
         return flat @ flat.mean(0, dtype=np.float64)
     n, cross = len(images), compile_kernel(kernel).cross
     mean = np.empty(len(everything))
-    for where, block in row_blocks(np.asarray(everything), 1000):
-        rows = np.asarray(cross(jnp.asarray(block), everything))[: where.stop - where.start, :n]
-        mean[where] = rows.mean(1, dtype=np.float64)
+    for start in range(0, len(everything), ROWS):
+        block = slice(start, start + ROWS)
+        mean[block] = np.asarray(cross(everything[block], everything))[:, :n].mean(1, dtype=np.float64)
     return mean[:n]
 
 
@@ -104,17 +96,15 @@ def _column(cross: Callable, everything: jax.Array, i: np.int64, n: int) -> np.n
     return np.asarray(cross(everything[i][None], everything), np.float64)[0, :n]
 
 
-def cholesky(
-    kernel: Kernel, images: np.ndarray, m: int, rng: np.random.Generator | None = None, size: int = 0
-) -> Choice:
+def cholesky(kernel: Kernel, images: np.ndarray, m: int, rng: np.random.Generator | None = None) -> Choice:
     r"""Pivots of a partial Cholesky factorisation of the Gram matrix: examples that the ones before do not explain.
 
     The next pivot has the largest conditional variance :math:`k(x, x) - k_S(x)^T K_{SS}^{-1} k_S(x)` given the pivots
     so far; with ``rng`` it is drawn by it (RPCholesky; Chen, Epperly, Tropp & Webber 2023), with guarantees near the
     best low-rank approximation. Both spread out; the greedy one seeks outliers. The score is the conditional variance
-    given all pivots. ``size`` as in `herding`.
+    given all pivots.
     """
-    compiled, everything = compile_kernel(kernel), _padded(images, size)
+    compiled, everything = compile_kernel(kernel), jnp.asarray(pad(images, ROWS))
     left = np.asarray(compiled.diagonal(everything), np.float64)[: len(images)]
     floor = 1e-10 * left.max()
     free, rows, chosen = np.ones(len(images), bool), np.zeros((m, len(images))), np.empty(m, np.int64)
@@ -131,16 +121,15 @@ def cholesky(
     return chosen, np.full(m, len(images) / m), left
 
 
-def within(choose: Callable[[int, Kernel, np.ndarray, int, int], Choice]) -> Select:
-    """``choose(seed, kernel, images, m, size)`` of one stratum as a selection over all."""
+def within(choose: Callable[[int, Kernel, np.ndarray, int], Choice]) -> Select:
+    """``choose(seed, kernel, images, m)`` of one stratum as a selection over all."""
 
     def select(seed: int, pool: Pool, strata: Strata) -> Selection:
         index, weight = [], []
         score, probability = np.zeros(len(pool)), np.zeros(len(pool))
-        size = max(len(members) for members, _ in strata.live)
         for s, (members, m) in enumerate(strata.live):
             own_seed = int(np.random.SeedSequence([seed, s]).generate_state(1)[0])
-            member, stands_for, score[members] = choose(own_seed, pool.kernel, pool.images[members], m, size)
+            member, stands_for, score[members] = choose(own_seed, pool.kernel, pool.images[members], m)
             index.append(members[member])
             weight.append(stands_for)
         chosen = np.concatenate(index)
