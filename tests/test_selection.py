@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 
 from rdd_jax.errors import InputError
 from rdd_jax.features import principal
-from rdd_jax.kernels import fc_ntk, stax_kernel
+from rdd_jax.kernels import fc_ntk, feature_kernel, linear, stax_kernel
 from rdd_jax.kernels.gram import gram_matrix
 from rdd_jax.kernels.stax import load
 from rdd_jax.kmeans import Clusters, kmeans_within
+from rdd_jax.networks import network_by_name
 from rdd_jax.selection import (
     DRAWS,
     METHODS,
@@ -27,7 +28,7 @@ from rdd_jax.selection import (
     strata_of,
     top,
 )
-from rdd_jax.selection.greedy import cholesky, herding, kmeans, linear_kernel
+from rdd_jax.selection.greedy import cholesky, herding, kmeans
 
 CLASSES = 3
 GROUPS = np.repeat([0, 1, 2], [30, 20, 10])
@@ -94,15 +95,18 @@ def test_every_method_takes_the_only_example_of_a_class(name):
 def test_any_kernel_will_do(name):
     stax = load()
     _, _, kernel_fn = stax.serial(stax.Flatten(), stax.Dense(1), stax.Relu(), stax.Dense(1))
-    pool = problem(kernel=stax_kernel(kernel_fn))
-    assert len(chosen(name, pool, 2).index) == 6
+    network = network_by_name("mlp", CLASSES)
+    variables = network.init(jax.random.key(0), jnp.zeros((1, 3, 2, 1)))
+    of_a_network = feature_kernel(lambda images: network.apply(variables, images))
+    for kernel in (stax_kernel(kernel_fn), of_a_network):
+        assert len(chosen(name, problem(kernel=kernel), 2).index) == 6
 
 
 @pytest.mark.parametrize("name", SCORES)
 @pytest.mark.parametrize("scale", [1e-2, 30.0])
-def test_chances_do_not_change_with_the_scale_of_a_linear_kernel(name, scale):
-    pool = problem(kernel=linear_kernel)
-    scaled = problem(kernel=lambda a, b: scale * linear_kernel(a, b))
+def test_chances_do_not_change_with_the_scale_of_a_linear(name, scale):
+    pool = problem(kernel=linear)
+    scaled = problem(kernel=lambda a, b: scale * linear(a, b))
     np.testing.assert_allclose(
         chosen(name, pool, 4).probability, chosen(name, scaled, 4).probability, rtol=1e-4, atol=1e-7
     )
@@ -225,7 +229,7 @@ def test_random_subsets_depend_on_the_seed_and_reach_every_example_equally_often
 # --- greedy choices ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kernel", [linear_kernel, fc_ntk()])
+@pytest.mark.parametrize("kernel", [linear, fc_ntk()])
 def test_herding_is_the_greedy_search_for_the_mean_in_feature_space(kernel):
     images = problem(20).images
     member, _, _ = herding(kernel, images, 5)

@@ -1,6 +1,7 @@
 """Kernels ``kernel(x1, x2) -> [n1, n2]``. Any callable of that form will do wherever one is asked for."""
 
 from rdd_jax.errors import choose
+from rdd_jax.kernels.features import feature_kernel, linear
 from rdd_jax.kernels.fully_connected import fc_nngp, fc_ntk
 from rdd_jax.kernels.gram import predict, tiled
 from rdd_jax.kernels.stax import stax_kernel
@@ -14,4 +15,14 @@ def kernel_by_name(name: str, depth: int = 1) -> Kernel:
     return choose("kernel", name, KERNELS)(depth=depth)
 
 
-__all__ = ["KERNELS", "fc_nngp", "fc_ntk", "kernel_by_name", "predict", "stax_kernel", "tiled"]
+__all__ = [
+    "KERNELS",
+    "fc_nngp",
+    "fc_ntk",
+    "feature_kernel",
+    "kernel_by_name",
+    "linear",
+    "predict",
+    "stax_kernel",
+    "tiled",
+]

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from rdd_jax.errors import unknown
+from rdd_jax.kernels import linear
 from rdd_jax.selection import greedy, scores
 from rdd_jax.selection.base import STRATA, Pool, Select, Selection, Strata, check_ipc, strata_of
 from rdd_jax.selection.certificate import Certificate, certify, check_promise
@@ -36,7 +37,7 @@ OF_THE_WHOLE = ("krr-sensitivity", "relative-loss")
 
 GREEDY: dict[str, Select] = {
     "kmeans": greedy.kmeans,
-    "herding": greedy.within(lambda seed, kernel, x, m: greedy.herding(greedy.linear_kernel, x, m)),
+    "herding": greedy.within(lambda seed, kernel, x, m: greedy.herding(linear, x, m)),
     "kernel-herding": greedy.within(lambda seed, kernel, x, m: greedy.herding(kernel, x, m)),
     "pivoted-cholesky": greedy.within(lambda seed, kernel, x, m: greedy.cholesky(kernel, x, m)),
     "rp-cholesky": greedy.within(lambda seed, kernel, x, m: greedy.cholesky(kernel, x, m, np.random.default_rng(seed))),

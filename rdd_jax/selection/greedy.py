@@ -10,17 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from rdd_jax.features import principal
+from rdd_jax.kernels import linear
 from rdd_jax.kernels.gram import ROWS, compile_kernel, pad
 from rdd_jax.kmeans import kmeans_within
 from rdd_jax.selection.base import Pool, Select, Selection, Strata
 from rdd_jax.types import Kernel
 
 Choice = tuple[np.ndarray, np.ndarray, np.ndarray]
-
-
-def linear_kernel(x1: jax.Array, x2: jax.Array) -> jax.Array:
-    """Inner products of the flat images: herding with it is herding in pixel space."""
-    return jnp.matmul(x1.reshape(len(x1), -1), x2.reshape(len(x2), -1).T, precision="highest")
 
 
 def kmeans(seed: int, pool: Pool, strata: Strata) -> Selection:
@@ -81,7 +77,7 @@ def herding(kernel: Kernel, images: np.ndarray, m: int) -> Choice:
 
 
 def _mean_embedding(kernel: Kernel, images: np.ndarray, everything: jax.Array) -> np.ndarray:
-    if kernel is linear_kernel:
+    if kernel is linear:
         flat = images.reshape(len(images), -1)
         return flat @ flat.mean(0, dtype=np.float64)
     n, cross = len(images), compile_kernel(kernel).cross
