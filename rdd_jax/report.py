@@ -73,7 +73,7 @@ def sentences(report: Mapping[str, Any]) -> list[str]:
                 f"accuracy {low:.1f} to {high:.1f})."
             )
     if certificate := report.get("certificate"):
-        said += Certificate(**certificate).sentences()
+        said += ["Of the real images that the set started from:", *Certificate(**certificate).sentences()]
     if found := report.get("found_groups"):
         groups = f"Grouping {found['grouping']} trained with {found['groups']} groups"
         match = found.get("match", {})

@@ -118,6 +118,14 @@ def test_every_way_of_drawing_has_a_certificate_and_uniform_needs_more():
     assert not certify(pool, drawn(pool, 4, draw="distinct"), "distinct", queries=10).proven
 
 
+def test_draws_that_can_never_take_some_examples_guarantee_nothing():
+    pool = problem(kernel=linear)
+    selection = drawn(pool, 4)
+    never = Selection(selection.index, selection.weight, selection.score, np.where(np.arange(60) == 3, 0, 1.0))
+    found = certify(pool, never, "independent", queries=10)
+    assert found.needed is found.bought is None
+
+
 def test_what_it_says():
     pool = problem(kernel=linear)
     few = certify(pool, drawn(pool, 1), "independent", queries=10)

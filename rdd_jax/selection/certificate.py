@@ -45,7 +45,7 @@ class Certificate:
       effective_dimension, total_sensitivity: upper bounds unless ``exact``.
       eps, delta: the relative error asked for, and the chance of missing it.
       needed: how many independent draws by the method's own probabilities would give ``eps``; None where the method
-        does not draw.
+        does not draw, or can never take some examples.
       drawn: how many were drawn; ``bought``: the error that those are sure of, but for ``delta``; None as above.
       proven: whether the theorem covers this very draw: independent draws.
       worst_random: the largest relative error met over ``queries`` random ``W``.
@@ -74,13 +74,15 @@ class Certificate:
             f"{'' if self.exact else ' at most'}."
         ]
         if self.needed is None or self.bought is None:
-            said.append("This choice is not drawn at random, and no theorem is claimed for it.")
+            said.append(
+                "This choice is not drawn at random, or can never take some examples: no theorem is claimed for it."
+            )
         else:
             bite = "it says nothing at this size" if self.bought >= 1 else "it bites"
             said.append(
                 f"Independent draws with these probabilities keep the cost of every regressor within "
                 f"{100 * self.eps:.0f} % with probability {1 - self.delta:g} from {self.needed:,} on; {self.drawn:,} "
-                f"were drawn, which guarantees {100 * self.bought:.0f} %: {bite}."
+                f"were drawn, which guarantees no better than {100 * self.bought:.0f} %: {bite}."
             )
             if not self.proven:
                 said.append("The draws here are without replacement, which the theorem does not cover.")
