@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from rdd_jax import (
         augment,
         build,
+        coreset,
         corruptions,
         data,
         distill,
@@ -51,6 +52,7 @@ def __dir__() -> list[str]:
 __all__ = [
     "augment",
     "build",
+    "coreset",
     "corruptions",
     "data",
     "distill",

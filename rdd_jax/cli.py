@@ -100,7 +100,7 @@ def _compare(config: Compare) -> None:
 
 
 def _select(config: Select) -> None:
-    from rdd_jax.job import select_job
+    from rdd_jax.coreset import select_job
 
     with _Drawn() as drawn:
         values = select_job(config, drawn.progress)

@@ -10,9 +10,8 @@ import numpy as np
 
 from rdd_jax import build, krr, plots, report, runs, shifts
 from rdd_jax.augment import check_augment
-from rdd_jax.config import Compare, Distill, Evaluate, Select, Show
+from rdd_jax.config import Compare, Distill, Evaluate, Show
 from rdd_jax.corruptions import corrupt
-from rdd_jax.data import write_npz
 from rdd_jax.environment import environment, peak_memory
 from rdd_jax.errors import InputError
 from rdd_jax.evaluate import Evaluation, evaluate_sets
@@ -21,7 +20,7 @@ from rdd_jax.metrics import Cells
 from rdd_jax.networks import NETWORKS, network_by_name
 from rdd_jax.optimise import SILENT, Grouped, Progress, optimise, with_solved_labels
 from rdd_jax.preprocess import Prepared, prepare
-from rdd_jax.selection import IMPORTANCE, SCORES, Certificate, certify, check_ipc, drawn_by, select_by_name, strata_of
+from rdd_jax.selection import IMPORTANCE, Certificate, certify, check_ipc, drawn_by
 from rdd_jax.types import Data, Splits, Synthetic, as_pixels
 
 Tables = Mapping[tuple[str, str], Cells]
@@ -297,82 +296,6 @@ def _subject(config: Evaluate, splits: Splits) -> tuple[Synthetic, Prepared]:
             f"{shape} and {classes}: evaluate it on the data it was made from"
         )
     return synthetic, prepare(splits, saved.preprocess.kind, fitted=saved.preprocess)
-
-
-# --- selecting ---------------------------------------------------------------------------------------
-
-
-def select_job(config: Select, progress: Progress = SILENT) -> dict[str, Any]:
-    """Selects a weighted subset into ``config.out``, with a picture and a report beside it; the report.
-
-    In the ``.npz``: ``indices`` ``[m]`` into train, each once, ``weights`` ``[m]``, ``scores`` and ``probabilities``
-    ``[n]``, and ``images``, ``labels`` and ``class_names``, so that `rdd evaluate` reads it.
-
-    Raises:
-      InputError: something that cannot be used; nothing was written.
-    """
-    build.check_select(config)
-    out = Path(config.out or f"{Path(config.data).stem}-{config.method}.npz")
-    if out.suffix != ".npz":
-        raise InputError(f"out is {str(out)!r}: give a name that ends in .npz")
-    picture, report_file = out.with_suffix(".png"), out.with_suffix(".json")
-    for file in (out, picture, report_file):
-        runs.check_new(file)
-    kernel = kernel_by_name(config.kernel, config.depth)
-    progress.stage(f"reading {config.data}")
-    splits = build.splits_of(config.data, config.shift, config.bias, config.share, config.seed)
-    train = splits.train
-    check_ipc(train.labels, config.ipc, train.class_names)
-    prepared = prepare(splits, config.preprocess, config.zca_reg)
-    groups = None
-    if config.strata == "group":
-        progress.stage("grouping")
-        grouped = Grouped(Distill(grouping=config.grouping, seed=config.seed), prepared)
-        grouped.fit(0)
-        groups = grouped.groups
-    pool = build.pool_of(prepared, kernel, config, groups)
-    strata = strata_of(pool, config.strata, config.ipc)
-    progress.stage("selecting")
-    start = time.perf_counter()
-    selection = select_by_name(config.method, config.draw)(config.seed, pool, strata)
-    seconds = time.perf_counter() - start
-    progress.stage("certifying")
-    certificate = certify(
-        pool, selection, drawn_by(config.method, config.draw), config.eps, config.delta, seed=config.seed
-    )
-    chosen, where = np.unique(selection.index, return_inverse=True)
-    weight = np.bincount(where, selection.weight)
-    order = np.lexsort((chosen, train.labels[chosen]))
-    chosen, weight = chosen[order], weight[order]
-    values = {
-        "data": shifts.described(config.data, config.shift, config.bias, config.share),
-        "method": config.method,
-        "draw": config.draw if config.method in SCORES else "greedy",
-        "strata": config.strata,
-        "ipc": config.ipc,
-        "chosen": len(chosen),
-        "seconds": round(seconds, 3),
-        "peak_memory_bytes": peak_memory(),
-        "device": environment()["device"],
-        "config": asdict(config),
-        "certificate": asdict(certificate),
-        "words": certificate.sentences(),
-    }
-    png = plots.image_grids({config.method: train.pixels[chosen]}, train.labels[chosen], train.class_names)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write_npz(
-        out,
-        indices=chosen,
-        weights=weight,
-        scores=selection.score,
-        probabilities=selection.probability,
-        images=train.images[chosen],
-        labels=train.labels[chosen],
-        class_names=np.array(train.class_names),
-    )
-    picture.write_bytes(png)
-    runs.write_json(report_file, values)
-    return {**values, "out": str(out)}
 
 
 # --- comparing and showing ---------------------------------------------------------------------------

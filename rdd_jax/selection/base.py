@@ -86,6 +86,12 @@ class Selection:
     score: Float[np.ndarray, " n"]
     probability: Float[np.ndarray, " n"]
 
+    def merged(self, labels: np.ndarray) -> tuple[Int[np.ndarray, " u"], Float[np.ndarray, " u"]]:
+        """Every chosen example once, class by class, with the sum of its weights."""
+        chosen, where = np.unique(self.index, return_inverse=True)
+        order = np.argsort(labels[chosen], kind="stable")
+        return chosen[order], np.bincount(where, self.weight)[order]
+
 
 Select = Callable[[int, Pool, Strata], Selection]
 """``select(seed, pool, strata) -> Selection``."""
