@@ -33,7 +33,7 @@ from rdd_jax.sampling import LOSSES, Sampler, importance, uniform
 from rdd_jax.selection import Pool, certify, select_by_name, strata_of
 from rdd_jax.selection.certificate import Errors
 from rdd_jax.selection.scores import krr_sensitivity_bound, sensitivity
-from rdd_jax.types import Batch, Synthetic, centred_one_hot
+from rdd_jax.types import Batch, Synthetic, as_pixels, centred_one_hot
 
 PARTS = ("scores", "ranks", "promise", "variance")
 
@@ -44,7 +44,7 @@ def cifar10(n: int) -> Pool:
     images = np.concatenate([splits.train.images, splits.validation.images])[:n]
     labels = np.concatenate([splits.train.labels, splits.validation.labels])[:n]
     fitted = prepare(splits, "standardise").fitted
-    return Pool(fitted.apply(np.multiply(images, np.float32(1 / 255), dtype=np.float32)), labels, 10)
+    return Pool(fitted.apply(as_pixels(images)), labels, 10)
 
 
 def peak() -> float:
@@ -83,7 +83,7 @@ def promise() -> None:
         known, eps = sensitivity(pool), 0.5
         few = strata_of(pool, "all", 1)
         select = select_by_name("krr-sensitivity", "independent")
-        size = certify(pool, select(0, pool, few), "independent", eps, 0.1, 10, known=known).needed
+        size = certify(pool, select(0, pool, few), "independent", eps, 0.1, 10).needed
         assert size is not None
         spans = np.random.default_rng(0).permutation(2000)[:1000]
         worst, queried = [], []

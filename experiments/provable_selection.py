@@ -137,7 +137,8 @@ def problem(data: str, seed: int) -> tuple[Prepared, np.ndarray]:
 
 @lru_cache(maxsize=64)
 def start_of(data: str, start: str, ipc: int, seed: int) -> np.ndarray:
-    train, prepared = problem(data, seed)[0].splits.train, problem(data, seed)[0]
+    prepared, _ = problem(data, seed)
+    train = prepared.splits.train
     pool = Pool(prepared.train, train.labels, train.classes, train.groups, KERNEL)
     name, strata, draw = start, "class", "distinct"
     if start.endswith("-by-group"):

@@ -275,8 +275,7 @@ def _run_config(config: Evaluate) -> Distill | None:
     source = Path(config.source)
     if source.is_dir():
         return runs.Run(source).config()
-    if source.suffix != ".npz":
-        raise InputError(f"{config.source!r} is neither a run folder nor an .npz file")
+    runs.check_source(source)
     if config.data is None:
         raise InputError("--data is missing: an .npz does not say which real data to test on")
     return None
@@ -288,14 +287,8 @@ def _subject(config: Evaluate, splits: Splits) -> tuple[Synthetic, Prepared]:
     if not source.is_dir():
         prepared = prepare(splits, config.preprocess, config.zca_reg)
         return runs.foreign_set(source, shape, classes, config.space, prepared.fitted), prepared
-    saved = runs.load_synthetic(source / "synthetic.npz")
-    synthetic = saved.synthetic
-    if synthetic.images.shape[1:] != shape or synthetic.labels.shape[1] != classes:
-        raise InputError(
-            f"the set has images of {synthetic.images.shape[1:]} and {synthetic.labels.shape[1]} classes, the data "
-            f"{shape} and {classes}: evaluate it on the data it was made from"
-        )
-    return synthetic, prepare(splits, saved.preprocess.kind, fitted=saved.preprocess)
+    saved = runs.set_of_run(source, shape, classes, "evaluate it on the data it was made from")
+    return saved.synthetic, prepare(splits, saved.preprocess.kind, fitted=saved.preprocess)
 
 
 # --- comparing and showing ---------------------------------------------------------------------------

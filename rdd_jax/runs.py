@@ -162,6 +162,21 @@ def load_synthetic(file: Path) -> SavedSet:
     return SavedSet(synthetic, Preprocess.from_arrays(arrays), tuple(str(name) for name in arrays["class_names"]))
 
 
+def check_source(source: Path) -> None:
+    """Raises `InputError` where ``source`` is neither a run folder nor an ``.npz``."""
+    if not source.is_dir() and source.suffix != ".npz":
+        raise InputError(f"{str(source)!r} is neither a run folder nor an .npz file")
+
+
+def set_of_run(folder: Path, shape: tuple[int, ...], classes: int, remedy: str) -> SavedSet:
+    """The set of a run folder; raises `InputError`, with the ``remedy``, where it is of other images or classes."""
+    saved = load_synthetic(folder / "synthetic.npz")
+    has, of = saved.synthetic.images.shape[1:], saved.synthetic.labels.shape[1]
+    if has != shape or of != classes:
+        raise InputError(f"the set has images of {has} and {of} classes, the data {shape} and {classes}: {remedy}")
+    return saved
+
+
 def set_from(source: Path, prepared: Prepared) -> Synthetic:
     """The set of a run folder, or of an ``.npz`` in pixel space, in the model space of ``prepared``.
 
@@ -169,17 +184,11 @@ def set_from(source: Path, prepared: Prepared) -> Synthetic:
       InputError: neither of the two, or a set of other images or classes; see `foreign_set`.
     """
     shape, classes = prepared.train.shape[1:], len(prepared.class_names)
+    check_source(source)
     if source.is_dir():
-        saved = load_synthetic(source / "synthetic.npz")
-        images, labels = saved.preprocess.invert(np.asarray(saved.synthetic.images)), saved.synthetic.labels
-        if images.shape[1:] != shape or labels.shape[1] != classes:
-            raise InputError(
-                f"{str(source)!r} has images of {images.shape[1:]} and {labels.shape[1]} classes, the data {shape} and "
-                f"{classes}: start from a set of such images"
-            )
-        return Synthetic(jnp.asarray(prepared.fitted.apply(images)), labels)
-    if source.suffix != ".npz":
-        raise InputError(f"{str(source)!r} is neither a run folder nor an .npz file")
+        saved = set_of_run(source, shape, classes, "start from a set of such images")
+        images = saved.preprocess.invert(np.asarray(saved.synthetic.images))
+        return Synthetic(jnp.asarray(prepared.fitted.apply(images)), saved.synthetic.labels)
     return foreign_set(source, shape, classes, "pixel", prepared.fitted)
 
 
@@ -190,8 +199,7 @@ def foreign_set(
 
     Args:
       file: an ``.npz`` with ``images`` ``[m, h, w, c]`` or ``[m, c, h, w]`` and ``labels``: ``[m]`` integers, or
-        ``[m, k]`` one-hot or soft.
-        and perhaps ``weights`` ``[m]``.
+        ``[m, k]`` one-hot or soft; and perhaps ``weights`` ``[m]``.
       shape: ``(h, w, c)`` of the real data.
       space: ``"pixel"``: 0..255 integers or [0, 1]; ``"model"``: already preprocessed.
       fitted: what takes pixels to model space.

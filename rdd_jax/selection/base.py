@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -36,6 +36,8 @@ class Pool:
     kernel: Kernel = field(default_factory=fc_ntk)
     ridge: float = RIDGE
     landmarks: int = 0
+    known: dict[int | None, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """What `scores.sensitivity` has found out already."""
 
     def __len__(self) -> int:
         return len(self.labels)

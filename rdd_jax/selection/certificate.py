@@ -33,7 +33,7 @@ from jaxtyping import Float
 from rdd_jax.errors import InputError
 from rdd_jax.kernels.gram import compile_kernel, row_blocks
 from rdd_jax.selection.base import Pool, Selection
-from rdd_jax.selection.scores import LANDMARKS, Sensitivity, sensitivity
+from rdd_jax.selection.scores import LANDMARKS, sensitivity
 from rdd_jax.types import Kernel
 
 
@@ -126,19 +126,17 @@ def certify(
     delta: float = 0.1,
     queries: int = 10_000,
     seed: int = 0,
-    known: Sensitivity | None = None,
 ) -> Certificate:
     """The certificate of a selection from the pool.
 
     Args:
       drawn: how: ``independent`` or ``distinct``; None where nothing was drawn.
-      known: sensitivities of the pool, computed otherwise.
 
     Raises:
       InputError: ``eps`` or ``delta`` out of range; see `scores.sensitivity`.
     """
     check_promise(eps, delta)
-    known = known or sensitivity(pool, seed)
+    known = sensitivity(pool, seed)
     m, k, dimension = len(selection.index), pool.classes, known.effective_dimension
     size = enough = None
     if drawn is not None:

@@ -71,8 +71,8 @@ def krr_sensitivity(gram: Float[np.ndarray, "n n"], labels: Float[np.ndarray, "n
 
 def _exact(gram: np.ndarray, labels: np.ndarray, ridge: float) -> Sensitivity:
     """As `krr_sensitivity`; overwrites ``gram``."""
-    inverse_diagonal, alpha = _factored(gram, labels, ridge)
-    leverage = _shares(1 - ridge * inverse_diagonal)
+    inverse, alpha = _factored(gram, labels, ridge)
+    leverage = _shares(1 - ridge * _squares(inverse))
     residual = ridge**2 * np.sum(alpha**2, 1)
     optimum = ridge * float(np.sum(labels * alpha))
     share = residual / optimum if optimum > 0 else 0.0
@@ -80,7 +80,10 @@ def _exact(gram: np.ndarray, labels: np.ndarray, ridge: float) -> Sensitivity:
 
 
 def _factored(gram: np.ndarray, labels: np.ndarray, ridge: float) -> tuple[np.ndarray, np.ndarray]:
-    """``(diag((K + lam I)^-1), (K + lam I)^-1 Y)``; overwrites ``gram``, in Fortran order."""
+    """``(L^-1, (K + lam I)^-1 Y)`` of the lower Cholesky factor ``L`` of ``K + lam I``; overwrites ``gram``.
+
+    The diagonal of ``(K + lam I)^-1`` is `_squares` of ``L^-1``.
+    """
     if not np.isfinite(gram).all():
         raise InputError("the Gram matrix is not finite: look for huge or NaN pixels")
     gram[np.diag_indices(len(gram))] += ridge
@@ -92,7 +95,12 @@ def _factored(gram: np.ndarray, labels: np.ndarray, ridge: float) -> tuple[np.nd
         )
     alpha = scipy.linalg.cho_solve((lower, True), labels)
     inverse, _ = lapack.dtrtri(lower, lower=True, overwrite_c=True)
-    return np.einsum("ij,ij->j", inverse, inverse), alpha
+    return inverse, alpha
+
+
+def _squares(columns: np.ndarray) -> np.ndarray:
+    """The squared norm of every column."""
+    return np.einsum("ij,ij->j", columns, columns)
 
 
 def _shares(leverage: np.ndarray) -> np.ndarray:
@@ -162,22 +170,19 @@ def _from_landmarks(
     z = len(chosen)
     compiled = compile_kernel(kernel)
     support = jnp.asarray(images[chosen])
-    factor = _cholesky(np.asarray(compiled.own(support), np.float64), ridge)
-    alpha = scipy.linalg.cho_solve((factor, True), labels[chosen])
+    inverse, alpha = _factored(np.array(compiled.own(support), np.float64, order="F"), labels[chosen], ridge)
     total = ridge * float(np.sum(labels[chosen] * alpha))
     leverage, residual = np.empty(len(images)), np.empty(len(images))
     for where, block in row_blocks(images, z):
         count = where.stop - where.start
         rows = np.asarray(compiled.cross(support, jnp.asarray(block)), np.float64)[:, :count]
-        white = scipy.linalg.solve_triangular(factor, rows, lower=True)
         diagonal = np.asarray(compiled.diagonal(jnp.asarray(block)), np.float64)[:count]
-        leverage[where] = (diagonal - np.einsum("ij,ij->j", white, white)) / ridge
+        leverage[where] = (diagonal - _squares(inverse @ rows)) / ridge
         residual[where] = np.sum((labels[where] - rows.T @ alpha) ** 2, 1)
     leverage = np.maximum(leverage, 0)
     optimum = np.full(len(images), total)
     # Of the landmarks themselves: what is left when each is taken out.
-    inverse = scipy.linalg.solve_triangular(factor, np.eye(z), lower=True)
-    inside = _shares(1 - ridge * np.einsum("ij,ij->j", inverse, inverse))
+    inside = _shares(1 - ridge * _squares(inverse))
     kept = np.maximum(1 - inside, 1e-12)
     leverage[chosen] = inside / kept
     own = ridge**2 * np.sum(alpha**2, 1)
@@ -194,19 +199,10 @@ def _blocks_optimum(
     for block in blocks:
         share = ridge * len(block) / len(images)
         gram = np.array(compile_kernel(kernel).own(jnp.asarray(images[block])), np.float64, order="F")
-        inverse_diagonal, alpha = _factored(gram, labels[block], share)
+        inverse, alpha = _factored(gram, labels[block], share)
         below += share * float(np.sum(labels[block] * alpha))
-        own[block] = share * np.sum(alpha**2, 1) / inverse_diagonal
+        own[block] = share * np.sum(alpha**2, 1) / _squares(inverse)
     return below, own
-
-
-def _cholesky(gram: np.ndarray, ridge: float) -> np.ndarray:
-    try:
-        return np.linalg.cholesky(gram + ridge * np.eye(len(gram)))
-    except np.linalg.LinAlgError as error:
-        raise InputError(
-            f"the Gram matrix is not positive semi-definite (ridge {ridge:g}): use a kernel that is, or a larger ridge"
-        ) from error
 
 
 def _check_ridge(ridge: float) -> None:
@@ -215,11 +211,22 @@ def _check_ridge(ridge: float) -> None:
 
 
 def sensitivity(pool: Pool, seed: int = 0) -> Sensitivity:
-    """Of the regression that the pool is for: exact where it is small, a bound from landmarks beyond (`Pool`)."""
+    """Of the regression that the pool is for: exact where it is small, a bound from landmarks beyond (`Pool`).
+
+    Computed once for a pool (and seed, where landmarks are drawn): a selection and its certificate both ask.
+    """
+    exact = pool.landmarks == 0 and len(pool) <= EXACT
+    key = None if exact else seed
+    if key not in pool.known:
+        pool.known[key] = _sensitivity(pool, exact, seed)
+    return pool.known[key]
+
+
+def _sensitivity(pool: Pool, exact: bool, seed: int) -> Sensitivity:
     ridge = pool.ridge * gram_trace(pool.kernel, pool.images)
-    if pool.landmarks or len(pool) > EXACT:
-        return krr_sensitivity_bound(pool.kernel, pool.images, pool.one_hot, ridge, pool.landmarks or LANDMARKS, seed)
-    return _exact(gram_matrix(pool.kernel, pool.images), pool.one_hot.astype(np.float64), ridge)
+    if exact:
+        return _exact(gram_matrix(pool.kernel, pool.images), pool.one_hot.astype(np.float64), ridge)
+    return krr_sensitivity_bound(pool.kernel, pool.images, pool.one_hot, ridge, pool.landmarks or LANDMARKS, seed)
 
 
 def kmeans_sensitivity(points: Float[np.ndarray, "n d"], k: int, seed: int = 0) -> Float[np.ndarray, " n"]:
