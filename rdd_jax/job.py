@@ -17,7 +17,7 @@ from rdd_jax.errors import InputError
 from rdd_jax.evaluate import Evaluation, evaluate_sets
 from rdd_jax.kernels import kernel_by_name
 from rdd_jax.metrics import Cells
-from rdd_jax.networks import NETWORKS, network_by_name
+from rdd_jax.networks import NETWORKS, check_images, network_by_name
 from rdd_jax.optimise import SILENT, Grouped, Progress, optimise, with_solved_labels
 from rdd_jax.preprocess import Prepared, prepare
 from rdd_jax.selection import IMPORTANCE, Certificate, certify, check_ipc, drawn_by
@@ -103,8 +103,8 @@ def _check_shapes(config: Distill, splits: Splits) -> None:
     shape = splits.train.images.shape[1:]
     check_augment(config.augment, shape)
     for name in build.learner_names(config.learners, config.seeds):
-        if name in NETWORKS and min(shape[:2]) < network_by_name(name, splits.train.classes).smallest:
-            raise InputError(f"images of {shape[:2]} are too small for learner {name!r}")
+        if name in NETWORKS:
+            check_images(network_by_name(name, splits.train.classes), shape, f"learner {name!r}")
     for name in build.corruption_names(config.corruptions):
         corrupt(name, 0, splits.test.images[:1])  # raises where it cannot take such images
     counts = np.bincount(splits.train.labels, minlength=splits.train.classes)

@@ -1,4 +1,4 @@
-"""What every finite network is, and the initialisation that the published recipes assume."""
+"""What every finite network is."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,39 +7,67 @@ from typing import Any, NamedTuple, cast
 import flax.linen as nn
 from jaxtyping import Array, Float
 
+from rdd_jax.errors import InputError
 from rdd_jax.types import PRNGKey
-
-torch_uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
-"""Uniform in +-1/sqrt(fan_in), the default of the framework in which the recipes were written."""
 
 
 class Network(NamedTuple):
-    """A network as pure functions.
+    """A network as pure functions; ``variables`` is any pytree.
 
     Attributes:
       init: ``init(key, images) -> variables``.
+      features: ``features(variables, images [n, h, w, c]) -> [n, d]``, the embedding under the last linear layer.
       apply: ``apply(variables, images [n, h, w, c]) -> logits [n, k]``.
-      smallest: the smallest image side that its pooling leaves something of.
-      convolutional: whether its time goes into convolutions, which XLA on a CPU runs on one thread
-        inside a compiled loop and slowly under ``vmap`` of their weights.
+      smallest: the smallest image side that it can take.
+      batch_statistics: whether the output for an image depends on those beside it.
     """
 
     init: Callable[[PRNGKey, Float[Array, "n h w c"]], Any]
+    features: Callable[[Any, Float[Array, "n h w c"]], Float[Array, "n d"]]
     apply: Callable[[Any, Float[Array, "n h w c"]], Float[Array, "n k"]]
-    smallest: int
-    convolutional: bool
+    smallest: int = 1
+    batch_statistics: bool = False
+
+
+class Classifier(nn.Module):
+    """A body that maps images to an embedding, and a linear layer."""
+
+    body: nn.Module
+    head: nn.Module
+
+    def __call__(self, x):
+        return self.head(self.body(x))
+
+    def features(self, x):
+        return self.body(x)
 
 
 @dataclass(frozen=True)
-class _Apply:
-    """``module.apply`` that compares equal for equal modules, so that one compilation serves them all."""
+class _Method:
+    """A method of a module as a function, equal for equal modules: one compilation serves them all."""
 
     module: nn.Module
+    name: str
 
-    def __call__(self, variables: Any, images: Float[Array, "n h w c"]) -> Float[Array, "n k"]:
-        return cast(Array, self.module.apply(variables, images))
+    def __call__(self, variables: Any, images: Float[Array, "n h w c"]) -> Float[Array, "n d"]:
+        return cast(Array, self.module.apply(variables, images, method=self.name))
 
 
-def from_flax(module: nn.Module, smallest: int = 1, convolutional: bool = True) -> Network:
-    """Any Flax module that maps images to logits and keeps no state but parameters."""
-    return Network(module.init, _Apply(module), smallest, convolutional)
+def from_flax(
+    module: nn.Module, features: str = "__call__", smallest: int = 1, batch_statistics: bool = False
+) -> Network:
+    """Any Flax module that maps images ``[n, h, w, c]`` to logits and keeps no state but parameters.
+
+    Args:
+      features: the method of the module that gives the embedding; without one, the logits stand in.
+    """
+    return Network(module.init, _Method(module, features), _Method(module, "__call__"), smallest, batch_statistics)
+
+
+def check_images(network: Network, shape: tuple[int, ...], name: str = "this network") -> None:
+    """Raises `InputError` where images of ``shape = (h, w, c)`` are too small for the network."""
+    if min(shape[:2]) < network.smallest:
+        raise InputError(
+            f"images of {shape[0]} x {shape[1]} are too small for {name}, which needs {network.smallest} x "
+            f"{network.smallest} or more: choose a shallower network, or larger images"
+        )

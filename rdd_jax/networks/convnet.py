@@ -2,31 +2,59 @@
 
 import flax.linen as nn
 
-from rdd_jax.networks.base import Network, from_flax, torch_uniform
+from rdd_jax.errors import InputError, at_least, unknown
+from rdd_jax.networks.base import Classifier, Network, from_flax
+from rdd_jax.networks.layers import NORMS, Conv, Norm, activation_by_name, flat, linear, pool_by_name, whole
 
 
-class ConvNetModule(nn.Module):
-    """``depth`` times (3x3 convolution, instance norm, ReLU, 2x2 average pooling), then a linear layer."""
+class ConvNetBody(nn.Module):
+    """``depth`` times 3x3 convolution, normalisation, activation, 2x2 pooling."""
 
-    classes: int
-    depth: int = 3
-    width: int = 128
+    depth: int
+    width: int
+    norm: str
+    pool: str
+    activation: str
 
     @nn.compact
     def __call__(self, x):
+        if self.pool != "none":
+            x = whole(x, 2**self.depth)
         for _ in range(self.depth):
-            x = nn.Conv(self.width, (3, 3), kernel_init=torch_uniform)(x)
-            x = nn.InstanceNorm(epsilon=1e-5)(x)
-            x = nn.avg_pool(nn.relu(x), (2, 2), (2, 2))
-        return nn.Dense(self.classes, kernel_init=torch_uniform)(x.reshape(len(x), -1))
+            x = Norm(self.norm)(Conv(self.width)(x))
+            x = pool_by_name(self.pool)(activation_by_name(self.activation)(x))
+        return flat(x)
 
 
-def convnet(classes: int, depth: int = 3, width: int = 128) -> Network:
-    """ConvNet-``depth``-``width`` with instance norm; images need a side of at least ``2**depth``.
+def convnet(
+    classes: int,
+    depth: int = 3,
+    width: int = 128,
+    norm: str = "instance",
+    pool: str = "average",
+    activation: str = "relu",
+) -> Network:
+    """ConvNet-``depth``-``width``; images need a side of at least ``2**depth`` where there is pooling.
+
+    Args:
+      norm: of `layers.NORMS`; pool: of `layers.POOLS`; activation: of `layers.ACTIVATIONS`.
+
+    Raises:
+      InputError: an unknown name, ``depth`` or ``width`` below 1, group norm of a width that 4 does not divide.
 
     >>> import jax, jax.numpy as jnp
     >>> variables = convnet(10).init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
     >>> sum(leaf.size for leaf in jax.tree.leaves(variables))
     320010
     """
-    return from_flax(ConvNetModule(classes, depth, width), smallest=2**depth)
+    at_least("depth", depth, 1)
+    at_least("width", width, 1)
+    if norm not in NORMS:
+        raise unknown("norm", norm, NORMS)
+    if norm == "group" and width % 4:
+        raise InputError(f"width is {width}: group norm has 4 groups, so give a multiple of 4")
+    pool_by_name(pool)
+    activation_by_name(activation)
+    smallest = 1 if pool == "none" else 2**depth
+    body = ConvNetBody(depth, width, norm, pool, activation)
+    return from_flax(Classifier(body, linear(classes)), "features", smallest, batch_statistics=norm == "batch")

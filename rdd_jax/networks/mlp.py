@@ -1,24 +1,25 @@
 """The multilayer perceptron of dataset distillation."""
 
 import flax.linen as nn
+import jax
 
-from rdd_jax.networks.base import Network, from_flax, torch_uniform
+from rdd_jax.networks.base import Classifier, Network, from_flax
+from rdd_jax.networks.layers import flat, linear
 
 
-class MLPModule(nn.Module):
+class MLPBody(nn.Module):
     """Two hidden ReLU layers."""
 
-    classes: int
-    width: int = 128
+    width: int
 
     @nn.compact
     def __call__(self, x):
-        x = x.reshape(len(x), -1)
+        x = flat(x)
         for _ in range(2):
-            x = nn.relu(nn.Dense(self.width, kernel_init=torch_uniform)(x))
-        return nn.Dense(self.classes, kernel_init=torch_uniform)(x)
+            x = jax.nn.relu(linear(self.width)(x))
+        return x
 
 
 def mlp(classes: int, width: int = 128) -> Network:
     """An MLP with two hidden layers of ``width``."""
-    return from_flax(MLPModule(classes, width), convolutional=False)
+    return from_flax(Classifier(MLPBody(width), linear(classes)), "features")
