@@ -83,7 +83,7 @@ def steps(sampler: Sampler, of: risk.Risk, depth: int, examples: Examples, start
         sampler=sampler,
         risk=of,
         optimizer=optax.adam(4e-2),
-        parameterisation=pixels(learn_labels=True),
+        parameterisation=pixels("learned"),
     )
     state = distiller.init(start)
 

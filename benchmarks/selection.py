@@ -115,7 +115,7 @@ def variance() -> None:
         batch = Batch(examples.images[index], examples.labels[index], examples.groups[index], weight)
         return jax.grad(
             lambda x: (
-                jnp.sum(objective(jax.random.key(0), Synthetic(x, synthetic.labels), batch).value * weight)
+                jnp.sum(objective(jax.random.key(0), None, Synthetic(x, synthetic.labels), batch).value * weight)
                 / len(weight)
             )
         )(images)

@@ -7,23 +7,42 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from rdd_jax import (
+    augment,
+    grouping,
+    initialise,
+    networks,
+    objectives,
+    parameterise,
+    preprocess,
+    risk,
+    runs,
+    sampling,
+    selection,
+    training,
+    trajectory,
+)
 from rdd_jax import data as data_sets
-from rdd_jax import grouping, initialise, objectives, preprocess, risk, runs, sampling, selection
 from rdd_jax.augment import augment_by_name
-from rdd_jax.config import Distill, Select
+from rdd_jax.config import MATCHING, Distill, Evaluate, Select
 from rdd_jax.corruptions import CORRUPTIONS
 from rdd_jax.distill import Distiller, make_distiller
 from rdd_jax.errors import InputError, at_least, unknown
-from rdd_jax.evaluate import LEARNERS
+from rdd_jax.evaluate import LEARNERS, Learner, krr_learner, network_learner
 from rdd_jax.features import features_by_name
 from rdd_jax.kernels import kernel_by_name
-from rdd_jax.parameterise import pixels
 from rdd_jax.preprocess import Prepared
 from rdd_jax.shifts import shift_by_name
 from rdd_jax.types import Kernel, Splits, Synthetic, centred_one_hot
 
-METHODS = ("kip", "label-solve")
-LABELS = ("fixed", "learned", "solved")
+METHODS = ("kip", "label-solve", *MATCHING)
+LABELS = {False: ("fixed", "learned", "solved"), True: ("fixed", "soft")}
+"""By whether the method matches by networks."""
+
+OPTIMIZERS: dict[str, Callable[[optax.ScalarOrSchedule], optax.GradientTransformation]] = {
+    "adam": optax.adam,
+    "sgd": lambda rate: optax.sgd(rate, 0.5),
+}
 SCHEDULES: dict[str, Callable[[float, int], optax.ScalarOrSchedule]] = {
     "constant": lambda rate, steps: rate,
     "cosine": lambda rate, steps: optax.cosine_decay_schedule(rate, max(steps, 1)),
@@ -34,7 +53,11 @@ def check_names(config: Distill) -> None:
     """Everything of a configuration that can be wrong without looking at the data; raises `InputError`."""
     for what, value, options in (
         ("method", config.method, METHODS),
-        ("labels", config.labels, LABELS),
+        (f"labels of {config.method}", config.labels, LABELS[config.by_networks]),
+        ("optimizer", config.optimizer, OPTIMIZERS),
+        ("net_train", config.net_train, ("none", "synthetic", "real")),
+        ("net_groups", config.net_groups, ("nearest", "data")),
+        ("distance", config.distance, objectives.DISTANCES),
         ("schedule", config.schedule, SCHEDULES),
         ("init_draw", config.init_draw, selection.DRAWS),
         ("init_strata", config.init_strata, ("class", "group")),
@@ -43,9 +66,10 @@ def check_names(config: Distill) -> None:
     ):
         if value not in options:
             raise unknown(what, value, options)
-    for what in ("ipc", "steps", "checkpoint_every", "refit_every", "refresh_every", "pool"):
+    counts = ("ipc", "steps", "checkpoint_every", "refit_every", "refresh_every", "pool", "batch", "eval_epochs")
+    for what in (*counts, "net_period", "net_steps", "net_batch"):
         at_least(what, getattr(config, what), 1)
-    _check_positive(config, "reg", "label_reg", "zca_reg", "lr", "sharpness", "select_ridge")
+    _check_positive(config, "reg", "label_reg", "zca_reg", "lr", "sharpness", "select_ridge", "net_lr")
     kernel_by_name(config.kernel, config.depth)
     if config.init not in initialise.NAMES and not Path(config.init).exists():
         raise unknown("init", config.init, (*initialise.NAMES, "a run folder", "an .npz file"))
@@ -54,9 +78,15 @@ def check_names(config: Distill) -> None:
     if config.init_strata == "group" and config.grouping == "none":
         raise InputError("init_strata is 'group', but grouping is 'none': choose a grouping (spurious+kmeans)")
     augment_by_name(config.augment)
+    recipe_of(config)
+    network_of(config, config.network, 2)
+    siamese_of(config)
+    parameterisation_of(config)
+    if config.by_networks and config.grouping == "none":
+        raise InputError(f"grouping is 'none', but {config.method} compares groups: use class, or a finer grouping")
     shift_by_name(config.shift, config.bias, config.share)
     # Checked whether used or not, as are bias and share.
-    risk.check_tau(config.tau)
+    risk.check_tau(tau_of(config))
     at_least("soft_groups", config.soft_groups, 0)
     grouping_of(config)
     risk_of(config, 1)
@@ -127,10 +157,16 @@ def grouping_of(config: Distill) -> grouping.Grouping | None:
     return grouping.grouping_by_name(config.grouping, features, config.ipc, config.groups_per_class, config.soft_groups)
 
 
+def tau_of(config: Distill) -> float:
+    """The tail mass that a configuration names."""
+    return 0.2 if config.tau is None else config.tau
+
+
 def risk_of(config: Distill, groups: int) -> risk.Risk:
     """The risk that a configuration names, over ``groups`` groups."""
     within, across = (
-        risk.measure_by_name(what, getattr(config, what), config.tau, config.sharpness) for what in ("within", "across")
+        risk.measure_by_name(what, getattr(config, what), tau_of(config), config.sharpness)
+        for what in ("within", "across")
     )
     return risk.grouped(within, across, groups)
 
@@ -140,20 +176,86 @@ def sampler_of(config: Distill, groups: int) -> sampling.Sampler:
     return sampling.sampler_by_name(config.sampler, config.batch, groups, config.mix, config.unbiased)
 
 
-def distiller_of(config: Distill, kernel: Kernel, groups: int = 1) -> Distiller:
-    """The distiller that a configuration names."""
-    if config.labels == "solved":
-        objective = objectives.kip_solved(kernel, config.reg, config.label_reg)
+def distiller_of(config: Distill, kernel: Kernel, groups: int, classes: int) -> Distiller:
+    """The distiller that a configuration names, for that many groups and classes in the training data."""
+    optimizer = OPTIMIZERS[config.optimizer](SCHEDULES[config.schedule](config.lr, config.steps))
+    parts = {
+        "sampler": sampler_of(config, groups),
+        "optimizer": optimizer,
+        "parameterisation": parameterisation_of(config),
+        "augment": augment_by_name(config.augment),
+    }
+    if not config.by_networks:
+        solved = objectives.kip_solved(kernel, config.reg, config.label_reg)
+        objective = solved if config.labels == "solved" else objectives.kip(kernel, config.reg)
+        return make_distiller(objective, risk=risk_of(config, groups), **parts)
+    network = network_of(config, config.network, classes)
+    if config.method == "dm":
+        objective = objectives.distribution_matching(network, groups, siamese_of(config))
     else:
-        objective = objectives.kip(kernel, config.reg)
-    return make_distiller(
-        objective,
-        sampler=sampler_of(config, groups),
-        risk=risk_of(config, groups),
-        optimizer=optax.adam(SCHEDULES[config.schedule](config.lr, config.steps)),
-        parameterisation=pixels(learn_labels=config.labels == "learned"),
-        augment=augment_by_name(config.augment),
-    )
+        distance = objectives.DISTANCES[config.distance]
+        objective = objectives.gradient_matching(network, groups, distance, siamese_of(config))
+    # The risk of rdd is that of the networks' training.
+    across = risk.grouped(risk.mean, risk.mean, groups) if config.method == "rdd" else risk_of(config, groups)
+    return make_distiller(objective, risk=across, trajectory=trajectory_of(config, network, groups, classes), **parts)
+
+
+def network_of(config: Distill | Evaluate, name: str, classes: int) -> networks.Network:
+    """The network of that name, in the size that a configuration gives where it has one."""
+    if name == "convnet":
+        return networks.convnet(classes, config.net_depth, config.net_width, config.norm)
+    if name == "mlp":
+        return networks.mlp(classes, config.net_width)
+    return networks.network_by_name(name, classes)
+
+
+def learners_of(config: Distill | Evaluate, kernel: Kernel, reg: float, classes: int) -> dict[str, Learner]:
+    """The learners that a configuration names: ``krr`` with that kernel and ridge, and networks by its recipe."""
+    recipe = recipe_of(config)
+    return {
+        name: krr_learner(kernel, reg) if name == "krr" else network_learner(network_of(config, name, classes), recipe)
+        for name in learner_names(config.learners, config.seeds)
+    }
+
+
+def siamese_of(config: Distill) -> augment.Augment:
+    """The augmentation of real and synthetic images alike."""
+    return augment.none if config.siamese == "none" else augment.dsa(config.siamese)
+
+
+def parameterisation_of(config: Distill) -> parameterise.Parameterisation:
+    """The parameterisation that a configuration names."""
+    labels = "fixed" if config.labels == "solved" else config.labels
+    return parameterise.parameterisation_by_name(config.parameterisation, labels, config.factor)
+
+
+def formed(config: Distill) -> int:
+    """Images that the storage of one decodes to."""
+    return config.factor**2 if config.parameterisation == "multi-formation" else 1
+
+
+def recipe_of(config: Distill | Evaluate) -> training.Recipe:
+    """The recipe by which networks are trained in an evaluation."""
+    if not 0 <= config.eval_average < 1:
+        raise InputError(f"eval_average is {config.eval_average}: it is a decay, at least 0 and below 1")
+    epochs = config.eval_epochs or (300 if config.eval_augment == "none" else 1000)
+    at_least("eval_epochs", epochs, 1)
+    return training.Recipe(epochs, augment=augment_by_name(config.eval_augment), average=config.eval_average)
+
+
+def trajectory_of(config: Distill, network: networks.Network, groups: int, classes: int) -> trajectory.Trajectory:
+    """The networks that a configuration matches at."""
+    if config.net_train == "none":
+        return trajectory.fresh(network)
+    optimizer = optax.sgd(config.net_lr)
+    if config.net_train == "synthetic":
+        lesson = trajectory.on_synthetic(network, optimizer, config.net_steps, config.net_batch, siamese_of(config))
+        return trajectory.trained(network, lesson, optimizer, config.net_period)
+    nearest = config.net_groups == "nearest"
+    robust = risk_of(config, config.ipc * formed(config) * classes if nearest else groups)
+    sampler = sampling.uniform(config.net_batch)
+    lesson = trajectory.on_real(network, optimizer, sampler, config.net_steps, robust, nearest)
+    return trajectory.trained(network, lesson, optimizer, config.net_period, warm=True)
 
 
 def pool_of(prepared: Prepared, kernel: Kernel, config: Distill | Select, groups: np.ndarray | None) -> selection.Pool:
@@ -172,17 +274,18 @@ def initial_set(
       InputError: a set from a file that has not ``ipc`` images of every class; see `runs.set_from`.
     """
     classes = len(prepared.class_names)
-    codes = np.repeat(np.arange(classes), config.ipc)
+    ipc = config.ipc * formed(config)
+    codes = np.repeat(np.arange(classes), ipc)
     if config.init not in initialise.NAMES:
         found = runs.set_from(Path(config.init), prepared)
         order = np.argsort(np.argmax(found.labels, 1), kind="stable")
         if not np.array_equal(np.argmax(found.labels, 1)[order], codes):
             counts = np.bincount(np.argmax(found.labels, 1), minlength=classes)
             raise InputError(
-                f"{config.init!r} has {counts.min()} to {counts.max()} images a class, but ipc is {config.ipc}: "
+                f"{config.init!r} has {counts.min()} to {counts.max()} images a class, but {ipc} are wanted: "
                 "give the same number"
             )
         return Synthetic(found.images[order], found.labels[order]), None
-    strata = selection.strata_of(pool, config.init_strata, config.ipc)
+    strata = selection.strata_of(pool, config.init_strata, ipc)
     start = initialise.initialise(config.init, config.seed, pool, strata, config.init_draw)
     return Synthetic(jnp.asarray(start.images), centred_one_hot(codes, classes)), start.selection

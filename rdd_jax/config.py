@@ -3,9 +3,10 @@
 Nothing heavy is imported here, so that ``--help`` is quick.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -24,7 +25,9 @@ class Distill:
     share: float = 0.05
     """Of rare-* and hidden-strata: the share of the rare part; of long-tail: of the rarest class."""
     method: str = "kip"
-    """kip: learn the images; label-solve: keep the initial images, solve their labels in closed form."""
+    """Kernels: kip: learn the images; label-solve: keep the initial images, solve their labels in closed form.
+    Networks: dc, dsa: match gradients, dsa under augmentation; dm: match mean embeddings; rdd: dc at networks that are
+    trained on the real data under a robust risk."""
     kernel: str = "fc-ntk"
     """fc-ntk or fc-nngp: of an infinitely wide fully connected ReLU network."""
     depth: int = 1
@@ -36,7 +39,12 @@ class Distill:
     seed: int = 0
     """The one seed: of splits, initial images, batches and augmentation."""
     labels: str = "fixed"
-    """fixed: one-hot; learned: by the optimiser; solved: in closed form at every step, over all data at the end."""
+    """fixed: one-hot; of kernels: learned: by the optimiser; solved: in closed form at every step, over all data at the
+    end; of networks: soft: distributions over classes, by the optimiser."""
+    parameterisation: str = "pixels"
+    """pixels; or multi-formation: --factor squared images in the storage of one."""
+    factor: int = 2
+    """Of multi-formation: images a side of a stored image."""
     init: str = "random"
     """Initial images: real ones, by random, kmeans, herding, kernel-herding, krr-sensitivity, kmeans-sensitivity,
     lightweight, relative-loss, pivoted-cholesky or rp-cholesky; kmeans-centres or noise; or those of a run folder or an
@@ -64,18 +72,21 @@ class Distill:
     """Steps between fits of groupings that move: nearest, and soft ones."""
     refresh_every: int = 20
     """Steps between looks at the losses for --sampler importance."""
-    within: str = "mean"
-    """Risk within a group: mean, cvar, max, entropic, or a sum of them joined by +."""
+    within: str = "auto"
+    """Risk within a group: mean, cvar, max, entropic, or a sum of them joined by +; auto: mean, or cvar of rdd."""
     across: str = "auto"
     """Risk across groups, every one counting once: auto (see --robust; without it mean), mean, max, mean+max, entropic,
-    cvar."""
-    tau: float = 0.2
-    """Tail mass of cvar, in (0, 1]; 1 is the mean."""
+    cvar. Of dc, dsa and dm: over distances, one a group. Of rdd, auto: cvar within and mean+max across, tail mass 0.8,
+    of the networks' training."""
+    tau: float | None = None
+    """Tail mass of cvar, in (0, 1]; 1 is the mean; None: 0.2, or 0.8 of rdd."""
     sharpness: float = 5.0
     """Temperature of entropic, in 1 / loss; large is nearly max."""
     sampler: str = "auto"
     """Batches: auto (see --robust; without it uniform), uniform over examples, balanced over classes, group: even
-    over groups, weighted back; importance: by loss, within classes, or group+importance: within groups."""
+    over groups, weighted back; importance: by loss, within classes, or group+importance: within groups. Of networks,
+    auto: stratified: as many of every group; or stratified+importance. Losses are those of kernel regression on the
+    set."""
     importance: str = "residual"
     """What importance is in proportion to: residual (norm), squared-error or cross-entropy."""
     mix: float = 0.1
@@ -84,14 +95,44 @@ class Distill:
     """Whether importance draws are weighted back; otherwise hard examples count for more."""
     pool: int = 50_000
     """Examples whose losses are looked at in one go; the others count as average until it is their turn."""
-    batch: int = 5000
-    """Real examples a step."""
-    lr: float = 0.04
-    """Learning rate of Adam, in units of model space."""
+    batch: int = 0
+    """Real examples a step, of all classes; 0: 5,000 of kernels, 2,560 of networks."""
+    optimizer: str = "auto"
+    """Of the synthetic set: adam, or sgd with momentum 0.5; auto: adam of kernels, sgd of networks."""
+    lr: float = 0.0
+    """Learning rate, in units of model space; 0: 0.04 of kernels, 0.1 of dc, dsa and rdd, 1 of dm."""
     schedule: str = "constant"
     """Learning rate over time: constant, or cosine down to zero."""
     augment: str = "none"
     """Of the real images: none, flip, shiftN (pixels), or several joined by +."""
+    network: str = "convnet"
+    """Of dc, dsa, dm and rdd: convnet, mlp, lenet, alexnet, vgg11, resnet18 or vit."""
+    net_depth: int = 3
+    """Of convnet: blocks."""
+    net_width: int = 128
+    """Of convnet and mlp."""
+    norm: str = "instance"
+    """Of convnet: none, instance, batch, group or layer."""
+    distance: str = "cosine"
+    """Of gradients: cosine (a layer's outputs), or squared."""
+    siamese: str = "auto"
+    """Augmentations of which one a step is applied to real and synthetic images alike: none, or some of
+    colour+crop+cutout+flip+scale+rotate; auto: all of them of dsa, else none."""
+    net_train: str = "auto"
+    """What the networks are trained on between steps: none: every step has new random weights; synthetic; real. auto:
+    synthetic of dc and dsa, real of rdd, none of dm."""
+    net_period: int = 0
+    """Steps for which a network is kept; 0: as published, of dc and dsa 1, 10 or 50 by images a class, of rdd 2."""
+    net_steps: int = 0
+    """Training steps of the network between two steps; 0: as published, of dc and dsa 1, 50 or 10 by images a class, of
+    rdd 2."""
+    net_batch: int = 256
+    """Examples a training step of the network."""
+    net_lr: float = 0.01
+    """Learning rate of the network (SGD)."""
+    net_groups: str = "nearest"
+    """Groups of the robust risk of rdd: nearest: synthetic image, in the network's embedding; data: those of
+    --grouping."""
     select_ridge: float = 1e-3
     """Ridge of the regression that sensitivities are about, as a fraction of the trace of all data's Gram matrix."""
     landmarks: int = 0
@@ -104,10 +145,17 @@ class Distill:
     """standardise (a channel), zca or none; fitted on train."""
     zca_reg: float = 0.1
     """Regularisation of ZCA, as a fraction of the mean eigenvalue."""
-    learners: str = "krr"
-    """Learners of the report, comma-separated: krr, convnet, mlp."""
+    learners: str = "auto"
+    """Learners of the report, comma-separated: krr, convnet, mlp, lenet, alexnet, vgg11, resnet18, vit; auto: krr of
+    kernels, --network of networks."""
     seeds: int = 5
     """Seeds of the evaluation: networks, and draws of the baselines."""
+    eval_epochs: int = 0
+    """Epochs that networks are trained for in the evaluation; 0: 300, or 1,000 under augmentation."""
+    eval_augment: str = "auto"
+    """Augmentation in that training: none, dsa, flip, ... joined by +; auto: dsa of dsa, else none."""
+    eval_average: float = 0.0
+    """Decay of an exponential average of the trained weights, which is then tested; 0: the last weights."""
     baselines: bool = True
     """Whether to report random, k-means and herding subsets too."""
     corruptions: str = ""
@@ -115,15 +163,57 @@ class Distill:
     checkpoint_every: int = 100
     """Steps between checkpoints and validations."""
 
+    @property
+    def by_networks(self) -> bool:
+        """Whether the method matches what networks make of the images."""
+        return self.method in MATCHING
+
     def resolved(self) -> "Distill":
-        """With every ``auto`` spelt out."""
-        meant = ROBUST if self.robust else PLAIN
-        return replace(self, **{key: value for key, value in meant.items() if getattr(self, key) == "auto"})
+        """With every ``auto``, None, and 0 that stands for a method's own value spelt out."""
+        meant = dict(ROBUST if self.robust else PLAIN, **KERNELS)
+        if self.by_networks:
+            size = 0 if self.ipc == 1 else 1 if self.ipc <= 10 else 2
+            meant |= NETWORKS | (ROBUST_MATCHING if self.robust else PLAIN_MATCHING) | MATCHING[self.method](size)
+            meant["learners"] = self.network
+        found = {key: value for key, value in meant.items() if getattr(self, key) in ("auto", 0, None)}
+        resolved = replace(self, **found)
+        if resolved.eval_epochs == 0:
+            resolved = replace(resolved, eval_epochs=300 if resolved.eval_augment == "none" else 1000)
+        return resolved
 
 
 PLAIN = {"grouping": "none", "across": "mean", "sampler": "uniform"}
 ROBUST = {"grouping": "spurious+kmeans", "across": "entropic", "sampler": "group"}
 """What ``--robust`` stands for."""
+
+PLAIN_MATCHING = {"grouping": "class", "across": "mean", "sampler": "stratified"}
+ROBUST_MATCHING = PLAIN_MATCHING | {"grouping": "spurious+kmeans"}
+"""The same of methods that match: every group has a distance, and an equal say."""
+
+_ALL = {"within": "mean", "tau": 0.2, "siamese": "none", "eval_augment": "none", "net_train": "none"}
+KERNELS = _ALL | {"batch": 5000, "optimizer": "adam", "lr": 0.04, "learners": "krr", "net_period": 1, "net_steps": 1}
+NETWORKS = {"batch": 2560, "optimizer": "sgd", "lr": 0.1}
+
+
+def _dc(size: int) -> dict[str, Any]:
+    """The published (outer, inner) loops of 1, at most 10, and more images a class."""
+    return {"net_train": "synthetic", "net_period": (1, 10, 50)[size], "net_steps": (1, 50, 10)[size]}
+
+
+MATCHING: dict[str, Callable[[int], dict[str, Any]]] = {
+    "dc": _dc,
+    "dsa": lambda size: _dc(size) | {"siamese": "colour+crop+cutout+flip+scale+rotate", "eval_augment": "dsa"},
+    "dm": lambda size: {"lr": 1.0},
+    "rdd": lambda size: {
+        "net_train": "real",
+        "net_period": 2,
+        "net_steps": 2,
+        "within": "cvar",
+        "across": "mean+max",
+        "tau": 0.8,
+    },
+}
+"""The methods that match, and their own values for what is ``auto`` or 0, by the size of the set."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +233,19 @@ class Evaluate:
     corruptions: str = ""
     """Corruptions of the test images to report, comma-separated: noise, blur, invert, gaussian-noise, ..."""
     learners: str = "krr"
-    """Comma-separated: krr, convnet, mlp."""
+    """Comma-separated: krr, convnet, mlp, lenet, alexnet, vgg11, resnet18, vit."""
+    eval_epochs: int = 0
+    """Epochs that networks are trained for; 0: 300, or 1,000 under augmentation."""
+    eval_augment: str = "none"
+    """Augmentation in that training: none, dsa, flip, ... joined by +."""
+    eval_average: float = 0.0
+    """Decay of an exponential average of the trained weights, which is then tested; 0: the last weights."""
+    net_depth: int = 3
+    """Of convnet: blocks."""
+    net_width: int = 128
+    """Of convnet and mlp."""
+    norm: str = "instance"
+    """Of convnet: none, instance, batch, group or layer."""
     seeds: int = 5
     """Seeds of networks and of the baselines' draws."""
     out: str | None = None

@@ -24,16 +24,21 @@ from rdd_jax.objectives.base import Objective
 from rdd_jax.parameterise import Parameterisation, pixels
 from rdd_jax.risk import Risk, mean, overall
 from rdd_jax.sampling import Sampler, uniform
+from rdd_jax.trajectory import Trajectory, kernel_only
 from rdd_jax.types import Batch, Examples, PRNGKey, Synthetic
 
 
 class State(NamedTuple):
-    """All that a run is: one pytree, to be saved and taken up again."""
+    """All that a run is: one pytree, to be saved and taken up again.
+
+    ``networks`` is what the trajectory keeps; None where there is no network.
+    """
 
     params: Any
     fixed: Any
     optimizer: Any
     step: Int[Array, ""]
+    networks: Any = None
 
 
 class Info(NamedTuple):
@@ -131,6 +136,7 @@ def make_distiller(
     optimizer: optax.GradientTransformation = DEFAULT_OPTIMIZER,
     parameterisation: Parameterisation = DEFAULT_PARAMETERISATION,
     augment: Augment = none,
+    trajectory: Trajectory = kernel_only,
 ) -> Distiller:
     """Composes a distiller.
 
@@ -140,12 +146,14 @@ def make_distiller(
       risk: see `rdd_jax.risk`; default the mean, which is plain distillation.
       optimizer: any Optax transformation of the parameters; default ``adam(4e-2)``.
       parameterisation: see `rdd_jax.parameterise`; default the pixels, labels fixed.
-      augment: applied to the real images of a batch.
+      augment: applied to the real images of a batch. (Augmentations of both sides belong to matching objectives.)
+      trajectory: the networks that a matching objective looks from, see `rdd_jax.trajectory`.
     """
 
     def init(synthetic: Synthetic) -> State:
         params, fixed = parameterisation.init(synthetic)
-        return State(params, fixed, optimizer.init(params), jnp.zeros((), jnp.int32))
+        networks = trajectory.init(parameterisation.decode(params, fixed))
+        return State(params, fixed, optimizer.init(params), jnp.zeros((), jnp.int32), networks)
 
     def draw(key: PRNGKey, data: Examples) -> Batch:
         sample_key, augment_key = jax.random.split(key)
@@ -156,15 +164,19 @@ def make_distiller(
     def step(key: PRNGKey, state: State, data: Examples) -> tuple[State, Info]:
         batch_key, objective_key = jax.random.split(jax.random.fold_in(key, state.step))
         batch = draw(batch_key, data)
+        synthetic = parameterisation.decode(state.params, state.fixed)
+        follow_key = jax.random.fold_in(objective_key, 0)
+        networks = trajectory.follow(follow_key, state.step, state.networks, synthetic, data)
+        model = trajectory.model(networks, state.step)
 
         def loss_of(params):
-            return risk(objective(objective_key, parameterisation.decode(params, state.fixed), batch))
+            return risk(objective(objective_key, model, parameterisation.decode(params, state.fixed), batch))
 
         loss, gradient = jax.value_and_grad(loss_of)(state.params)
         updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)
         finite = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(gradient))
-        new = State(params, state.fixed, optimizer_state, state.step + 1)
+        new = State(params, state.fixed, optimizer_state, state.step + 1, networks)
         return jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, state), Info(loss, finite)
 
     def advance(key: PRNGKey, state: State, data: Examples, count: Array) -> tuple[State, Info]:

@@ -12,7 +12,7 @@ from rdd_jax import krr, metrics, training
 from rdd_jax.corruptions import corrupt
 from rdd_jax.kmeans import kmeans
 from rdd_jax.metrics import Cells
-from rdd_jax.networks import NETWORKS, Network, network_by_name
+from rdd_jax.networks import NETWORKS, Network
 from rdd_jax.preprocess import Prepared, fit
 from rdd_jax.selection import Pool, check_ipc, subset
 from rdd_jax.types import Data, Kernel, Synthetic, as_pixels, centred_one_hot
@@ -124,11 +124,6 @@ def network_learner(network: Network, recipe: training.Recipe | None = None) -> 
     return learn
 
 
-def learner_by_name(name: str, kernel: Kernel, reg: float, classes: int) -> Learner:
-    """``krr`` with the kernel and ridge given, or a network of `networks.NETWORKS` by the published recipe."""
-    return krr_learner(kernel, reg) if name == "krr" else network_learner(network_by_name(name, classes))
-
-
 class Evaluated(NamedTuple):
     """The evaluations of one learner on one set, and its table of cells, all seeds together."""
 
@@ -230,14 +225,17 @@ def baselines(
 def evaluate_sets(
     synthetic: Synthetic,
     prepared: Prepared,
-    kernel: Kernel,
-    reg: float,
-    learners: Sequence[str],
+    learners: Mapping[str, Learner],
     seeds: int,
     with_baselines: bool = True,
     corruptions: Sequence[str] = (),
+    ipc: int | None = None,
 ) -> tuple[list[Evaluation], dict[tuple[str, str], Cells]]:
     """A set and, with as many images a class, the baselines: every learner, on the test images.
+
+    Args:
+      learners: by name; ``krr`` is the one without randomness.
+      ipc: images a class of the baselines; default: as many as the set has. Fewer where its storage holds fewer.
 
     Returns:
       The evaluations, and the cells of each (set, learner).
@@ -246,12 +244,11 @@ def evaluate_sets(
     sets = {"synthetic": dict.fromkeys(range(seeds), synthetic)}
     if with_baselines:
         train = prepared.splits.train
-        ipc = max(1, len(synthetic.images) // train.classes)
+        ipc = ipc or max(1, len(synthetic.images) // train.classes)
         check_ipc(train.labels, ipc, train.class_names)
         sets |= baselines(prepared.train, train.labels, train.classes, ipc, range(seeds))
     results, tables = [], {}
-    for name in learners:
-        learner = learner_by_name(name, kernel, reg, prepared.splits.test.classes)
+    for name, learner in learners.items():
         for set_name, members in sets.items():
             evaluated = evaluate(set_name, members, name, learner, test)
             results += evaluated.evaluations

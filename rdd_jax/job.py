@@ -17,7 +17,7 @@ from rdd_jax.errors import InputError
 from rdd_jax.evaluate import Evaluation, evaluate_sets
 from rdd_jax.kernels import kernel_by_name
 from rdd_jax.metrics import Cells
-from rdd_jax.networks import NETWORKS, check_images, network_by_name
+from rdd_jax.networks import NETWORKS, check_images
 from rdd_jax.optimise import SILENT, Grouped, Progress, optimise, with_solved_labels
 from rdd_jax.preprocess import Prepared, prepare
 from rdd_jax.selection import IMPORTANCE, Certificate, certify, check_ipc, drawn_by
@@ -67,7 +67,8 @@ def distil(config: Distill, out: Path, resume: bool = False, progress: Progress 
     progress.stage("selecting")
     pool = build.pool_of(prepared, kernel, config, grouped.groups if of_groups else None)
     initial, selected = build.initial_set(config, prepared, pool)
-    krr.check_positive_definite(kernel, initial.images, config.reg)
+    if not config.by_networks:
+        krr.check_positive_definite(kernel, initial.images, config.reg)
     if not of_groups:
         progress.stage("grouping")
         grouped.fit(0, initial)
@@ -77,7 +78,7 @@ def distil(config: Distill, out: Path, resume: bool = False, progress: Progress 
         run.create(config, environment(), splits)
     progress.stage("distilling")
     start = time.perf_counter()
-    if config.method == "kip":
+    if config.method != "label-solve":
         synthetic = optimise(config, run, prepared, kernel, initial, grouped, progress)
         seconds = run.metrics()[-1]["seconds"]
     else:
@@ -86,11 +87,9 @@ def distil(config: Distill, out: Path, resume: bool = False, progress: Progress 
     saved = runs.SavedSet(synthetic, prepared.fitted, prepared.class_names)
     run.save_synthetic(saved)
     progress.stage("evaluating")
-    learners = build.learner_names(config.learners, config.seeds)
+    learners = build.learners_of(config, kernel, config.reg, splits.train.classes)
     corruptions = build.corruption_names(config.corruptions)
-    measured = evaluate_sets(
-        synthetic, prepared, kernel, config.reg, learners, config.seeds, config.baselines, corruptions
-    )
+    measured = evaluate_sets(synthetic, prepared, learners, config.seeds, config.baselines, corruptions, ipc=config.ipc)
     certificate = None
     if selected is not None and config.init in IMPORTANCE:
         progress.stage("certifying")
@@ -99,14 +98,21 @@ def distil(config: Distill, out: Path, resume: bool = False, progress: Progress 
     return Outcome(run, saved, values)
 
 
-def _check_shapes(config: Distill, splits: Splits) -> None:
+def _check_shapes(config: Distill | Evaluate, splits: Splits) -> None:
     shape = splits.train.images.shape[1:]
-    check_augment(config.augment, shape)
     for name in build.learner_names(config.learners, config.seeds):
         if name in NETWORKS:
-            check_images(network_by_name(name, splits.train.classes), shape, f"learner {name!r}")
+            check_images(build.network_of(config, name, splits.train.classes), shape, f"learner {name!r}")
+    check_augment(config.eval_augment, shape)
     for name in build.corruption_names(config.corruptions):
         corrupt(name, 0, splits.test.images[:1])  # raises where it cannot take such images
+    if isinstance(config, Evaluate):
+        return
+    check_augment(config.augment, shape)
+    if config.by_networks:
+        check_images(
+            build.network_of(config, config.network, splits.train.classes), shape, f"network {config.network!r}"
+        )
     counts = np.bincount(splits.train.labels, minlength=splits.train.classes)
     if "kmeans" in config.grouping.split("+") and counts.min() < config.groups_per_class:
         name = splits.train.class_names[counts.argmin()]
@@ -130,19 +136,19 @@ def _write_report(
     certificate: Certificate | None,
     seconds: float,
 ) -> dict[str, Any]:
-    labels = np.repeat(np.arange(len(prepared.class_names)), config.ipc)
+    labels = np.repeat(np.arange(len(prepared.class_names)), config.ipc * build.formed(config))
     images = {
         f"start ({config.init})": prepared.fitted.invert(np.asarray(initial.images)),
         "distilled": prepared.fitted.invert(np.asarray(saved.synthetic.images)),
     }
     pictures = {"images": plots.image_grids(images, labels, prepared.class_names)}
-    if config.method == "kip":
+    if config.method != "label-solve":
         pictures["curves"] = plots.curves(run.metrics())
     values = {
         "data": shifts.described(config.data, config.shift, config.bias, config.share),
         "method": config.method + (" (robust)" if config.robust else ""),
         "ipc": config.ipc,
-        "steps": config.steps if config.method == "kip" else 0,
+        "steps": 0 if config.method == "label-solve" else config.steps,
         "seconds": round(seconds, 3),
         **_measured(prepared.splits, *measured),
         "notes": _notes(config),
@@ -233,7 +239,8 @@ def evaluate_job(config: Evaluate, progress: Progress = SILENT) -> dict[str, Any
     Raises:
       InputError: see `runs.foreign_set`; or no ``data`` where the source is no run folder.
     """
-    learners = build.learner_names(config.learners, config.seeds)
+    build.learner_names(config.learners, config.seeds)
+    build.recipe_of(config)
     if config.out is not None:
         runs.check_new(Path(config.out))
     of_run = _run_config(config)
@@ -249,17 +256,17 @@ def evaluate_job(config: Evaluate, progress: Progress = SILENT) -> dict[str, Any
     progress.stage(f"reading {data}")
     splits = build.splits_of(data, shift, bias, share, base.seed)
     synthetic, prepared = _subject(config, splits)
-    asked = Distill(learners=config.learners, seeds=config.seeds, corruptions=config.corruptions)
-    _check_shapes(asked, splits)
+    _check_shapes(config, splits)
     progress.stage("evaluating")
     start = time.perf_counter()
-    measured = evaluate_sets(synthetic, prepared, kernel, reg, learners, config.seeds, config.baselines, corruptions)
+    learners = build.learners_of(config, kernel, reg, splits.train.classes)
+    measured = evaluate_sets(synthetic, prepared, learners, config.seeds, config.baselines, corruptions)
     values = {
         "source": config.source,
         "data": shifts.described(data, shift, bias, share),
         "method": of_run.method if of_run else "made elsewhere",
         "ipc": max(1, len(synthetic.images) // splits.train.classes),
-        "steps": of_run.steps if of_run and of_run.method == "kip" else 0,
+        "steps": of_run.steps if of_run and of_run.method != "label-solve" else 0,
         "seconds": round(time.perf_counter() - start, 3),
         **_measured(splits, *measured),
         "notes": _notes(of_run) if of_run else [],

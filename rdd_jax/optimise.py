@@ -17,6 +17,7 @@ from rdd_jax.checkpoint import Checkpoints, Saved
 from rdd_jax.config import Distill
 from rdd_jax.distill import Diverged, State
 from rdd_jax.errors import InputError
+from rdd_jax.evaluate import krr_learner, network_learner
 from rdd_jax.grouping import Grouping, Subject, cells
 from rdd_jax.metrics import accuracy, group_match
 from rdd_jax.preprocess import Prepared
@@ -117,7 +118,7 @@ def optimise(
     Raises:
       Diverged, KeyboardInterrupt: as `job.distil`; the state is checkpointed.
     """
-    distiller = build.distiller_of(config, kernel, grouped.count)
+    distiller = build.distiller_of(config, kernel, grouped.count, len(prepared.class_names))
     checkpoints = Checkpoints(run.checkpoints)
     state = distiller.init(initial)
     watched = Watched(config, prepared, kernel)
@@ -130,7 +131,7 @@ def optimise(
         state = found.state
         grouped.groups, grouped.count = np.asarray(found.groups), int(found.number)
         watched.loss = None if found.loss is None else np.asarray(found.loss)
-        distiller = build.distiller_of(config, kernel, grouped.count)
+        distiller = build.distiller_of(config, kernel, grouped.count, len(prepared.class_names))
     # Rows after the checkpoint belong to steps that are about to be taken again.
     rows = [row for row in run.metrics() if row["step"] <= int(state.step)]
     run.rewrite_metrics(rows)
@@ -160,7 +161,7 @@ def optimise(
                     before = grouped.count
                     grouped.fit(step, distiller.decode(state))
                     if grouped.count != before:  # such as a part more or less of `spurious`
-                        distiller = build.distiller_of(config, kernel, grouped.count)
+                        distiller = build.distiller_of(config, kernel, grouped.count, len(prepared.class_names))
                 if watched.loss is not None and step % config.refresh_every == 0:
                     watched.look(step, _finished(config, prepared, kernel, distiller.decode(state)))
                 stops = [config.refit_every] * grouped.moves + [config.refresh_every] * (watched.loss is not None)
@@ -170,6 +171,8 @@ def optimise(
                 state, _ = distiller.run(jax.random.key(config.seed), state, data, stop, record)
     except Diverged as diverged:
         checkpoints.save(beside(diverged.state))
+        if config.by_networks:
+            raise
         try:
             krr.check_positive_definite(kernel, distiller.decode(diverged.state).images, config.reg)
         except InputError as cause:
@@ -186,8 +189,14 @@ def _finished(config: Distill, prepared: Prepared, kernel: Kernel, synthetic: Sy
 
 
 def _validate(config: Distill, prepared: Prepared, kernel: Kernel, synthetic: Synthetic, images: np.ndarray) -> float:
-    synthetic = _finished(config, prepared, kernel, synthetic)
-    return accuracy(krr.fit(kernel, synthetic, config.reg)(images), prepared.splits.validation.labels)
+    """The accuracy of the learner that the method is about: kernel regression, or one network from scratch."""
+    if config.by_networks:
+        network = build.network_of(config, config.network, len(prepared.class_names))
+        learner = network_learner(network, build.recipe_of(config))
+    else:
+        learner = krr_learner(kernel, config.reg)
+    predict = next(learner(_finished(config, prepared, kernel, synthetic), [config.seed]))
+    return accuracy(predict(images), prepared.splits.validation.labels)
 
 
 @contextmanager

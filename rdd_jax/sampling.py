@@ -93,28 +93,79 @@ def importance(batch: int, mix: float = 0.1, strata: str = "class", unbiased: bo
       unbiased: False leaves out the part of the weights that undoes the choice by loss.
     """
     at_least("batch", batch, 1)
-    if not 0 < mix <= 1:
-        raise InputError(f"mix is {mix}: it must lie in (0, 1], or examples could be out of reach")
+    _check_mix(mix)
     if strata not in ("all", "class", "group"):
         raise unknown("strata", strata, ("all", "class", "group"))
 
     def sample(key: PRNGKey, data: Examples):
-        if data.loss is None:
-            raise InputError("sampler 'importance' needs examples with losses: data._replace(loss=...)")
         n = len(data.labels)
         codes = {"all": (jnp.zeros(n, int), 1), "class": (jnp.argmax(data.labels, 1), data.labels.shape[1])}
         code, size = codes.get(strata, (data.groups, groups))
         counts = jnp.bincount(code, length=size)
-        loss = jnp.asarray(data.loss, float)
-        total = jax.ops.segment_sum(loss, code, size)[code]
-        relative = jnp.where(total > 0, loss / jnp.where(total > 0, total, 1), 1 / counts[code])
-        within = (1 - mix) * relative + mix / counts[code]
+        within = _within(data, code, size, counts, mix)
         share = 1 / jnp.sum(counts > 0) if strata == "group" else counts[code] / n
         cumulated = jnp.cumsum(share * within)
         at = (jnp.arange(batch) + jax.random.uniform(key, (batch,))) / batch
         index = jnp.minimum(jnp.searchsorted(cumulated, at * cumulated[-1], side="right"), n - 1)
         probability = share * (within if unbiased else 1 / counts[code])
         return index, 1 / (n * jnp.broadcast_to(probability, (n,)))[index]
+
+    return sample
+
+
+def _check_mix(mix: float) -> None:
+    if not 0 < mix <= 1:
+        raise InputError(f"mix is {mix}: it must lie in (0, 1], or examples could be out of reach")
+
+
+def _within(data: Examples, code: Array, size: int, counts: Array, mix: float) -> Float[Array, " n"]:
+    """The probability of every example within its stratum; ``n_s`` are its ``counts``."""
+    if data.loss is None:
+        raise InputError("drawing by importance needs examples with losses: data._replace(loss=...)")
+    loss = jnp.asarray(data.loss, float)
+    total = jax.ops.segment_sum(loss, code, size)[code]
+    relative = jnp.where(total > 0, loss / jnp.where(total > 0, total, 1), 1 / counts[code])
+    return (1 - mix) * relative + mix / counts[code]
+
+
+def stratified(batch: int, groups: int, mix: float = 1.0, unbiased: bool = True) -> Sampler:
+    r"""As many examples of every group of ``data.groups``, group by group in order; for matching, group by group.
+
+    Within a group ``p_i = (1 - mix) l_i / sum l + mix / n_g`` from ``data.loss`` as in `importance`, and weights
+    :math:`1 / (n_g p_i)` unless ``unbiased`` is False; ``mix = 1`` draws uniformly and looks at no loss. What a group's
+    draws have in common is left to the objective, which compares means over a group. Empty groups get weight 0.
+
+    Args:
+      batch: examples in all; groups get ``batch // groups`` each, so it is at least ``groups``.
+
+    Raises:
+      InputError: ``batch < groups``, or ``mix`` outside (0, 1].
+    """
+    if batch < groups:
+        raise InputError(f"batch is {batch}: it must hold at least one example of each of the {groups} groups")
+    _check_mix(mix)
+    per = batch // groups
+
+    def sample(key: PRNGKey, data: Examples):
+        order = jnp.argsort(data.groups)
+        counts = jnp.bincount(data.groups, length=groups)
+        last = jnp.cumsum(counts)
+        present = jnp.repeat(counts > 0, per)
+        group = jnp.repeat(jnp.arange(groups), per)
+        uniform = jax.random.uniform(key, (groups, per))
+        if mix == 1:
+            member = (uniform * counts[:, None]).astype(int).reshape(-1)
+            index = order[jnp.minimum(last[group] - counts[group] + member, len(order) - 1)]
+            return index, present.astype(float)
+        within = _within(data, data.groups, groups, counts, mix)[order]
+        cumulated = jnp.concatenate([jnp.zeros(1), jnp.cumsum(within)])
+        low, high = cumulated[last - counts], cumulated[last]
+        at = low[:, None] + (high - low)[:, None] * (jnp.arange(per)[None, :] + uniform) / per
+        place = jnp.searchsorted(cumulated, at.reshape(-1), side="right") - 1
+        place = jnp.clip(place, (last - counts)[group], last[group] - 1)
+        index = order[jnp.maximum(place, 0)]
+        weight = 1 / (counts[group] * within[jnp.maximum(place, 0)]) if unbiased else jnp.ones(len(group))
+        return index, jnp.where(present, weight, 0)
 
     return sample
 
@@ -126,7 +177,15 @@ LOSSES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
 }
 """What ``Examples.loss`` may be: of ``outputs [n, k]`` and one-hot ``labels [n, k]``, ``[n]`` not negative."""
 
-SAMPLERS = ("uniform", "balanced", "group", "importance", "group+importance")
+SAMPLERS = (
+    "uniform",
+    "balanced",
+    "group",
+    "importance",
+    "group+importance",
+    "stratified",
+    "stratified+importance",
+)
 
 
 def sampler_by_name(name: str, batch: int, groups: int = 1, mix: float = 0.1, unbiased: bool = True) -> Sampler:
@@ -137,5 +196,7 @@ def sampler_by_name(name: str, batch: int, groups: int = 1, mix: float = 0.1, un
         "group": lambda batch: by_group(batch, groups),
         "importance": lambda batch: importance(batch, mix, "class", unbiased),
         "group+importance": lambda batch: importance(batch, mix, "group", unbiased, groups),
+        "stratified": lambda batch: stratified(batch, groups),
+        "stratified+importance": lambda batch: stratified(batch, groups, mix, unbiased),
     }
     return choose("sampler", name, samplers)(batch)

@@ -1,5 +1,6 @@
 """Training finite networks on a small set alone, by the recipe of the published tables."""
 
+from collections.abc import Callable
 from functools import partial
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -73,6 +74,7 @@ def _train(network: Network, recipe: Recipe, synthetic: Synthetic, keys: Array, 
     """The variables of every key, stacked."""
     images = len(synthetic.images)
     optimizer = recipe.optimizer(images)
+    loss = lambda v, x, y: jnp.mean(cross_entropy(network.apply(v, x), y))  # noqa: E731
 
     def train_one(key: PRNGKey):
         init_key, epoch_key = jax.random.split(key)
@@ -82,7 +84,7 @@ def _train(network: Network, recipe: Recipe, synthetic: Synthetic, keys: Array, 
             order_key, augment_key = jax.random.split(jax.random.fold_in(epoch_key, i))
             for number, index in enumerate(_batches(order_key, images, recipe.batch)):
                 drawn = recipe.augment(jax.random.fold_in(augment_key, number), synthetic.images[index])
-                carry = update(network, optimizer, carry, drawn, synthetic.labels[index])
+                carry = update(loss, optimizer, carry, drawn, synthetic.labels[index])
                 carry = _averaged(recipe, carry)
             return carry
 
@@ -107,12 +109,16 @@ class Training(NamedTuple):
     average: Any = None
 
 
-def update(network: Network, optimizer: optax.GradientTransformation, carry: Training, images: Array, labels: Array):
-    """One step on the mean cross-entropy to ``labels [n, k]``, distributions over classes."""
-    loss = lambda v: jnp.mean(optax.softmax_cross_entropy(network.apply(v, images), labels))  # noqa: E731
-    gradient = jax.grad(loss)(carry.variables)
+def update(loss: Callable, optimizer: optax.GradientTransformation, carry: Training, *batch: Array) -> Training:
+    """One step of ``optimizer`` on ``loss(variables, *batch)``."""
+    gradient = jax.grad(loss)(carry.variables, *batch)
     updates, state = optimizer.update(gradient, carry.optimizer, carry.variables)
     return carry._replace(variables=optax.apply_updates(carry.variables, updates), optimizer=state)
+
+
+def cross_entropy(logits: Float[Array, "n k"], labels: Float[Array, "n k"]) -> Float[Array, " n"]:
+    """Of every example, to distributions over classes."""
+    return optax.softmax_cross_entropy(logits, labels)
 
 
 def _averaged(recipe: Recipe, carry: Training) -> Training:

@@ -48,7 +48,11 @@ def test_one_step_is_the_update_by_hand():
     examples, synthetic = problem()
     sampler, optimizer = balanced(8), optax.adam(0.1)
     distiller = make_distiller(
-        objectives.kip(KERNEL, 1e-3), sampler, optimizer=optimizer, augment=augment.flip, parameterisation=pixels(True)
+        objectives.kip(KERNEL, 1e-3),
+        sampler,
+        optimizer=optimizer,
+        augment=augment.flip,
+        parameterisation=pixels("learned"),
     )
     # A state that has moved, so that the step's number and the moments count.
     before, _ = distiller.step(KEY, distiller.init(synthetic), examples)
@@ -149,8 +153,8 @@ def poisoned(step, how):
     inner = objectives.kip(KERNEL)
     bad_key = jax.random.key_data(jax.random.split(jax.random.fold_in(KEY, step))[1])
 
-    def objective(key, synthetic, batch):
-        losses = inner(key, synthetic, batch)
+    def objective(key, model, synthetic, batch):
+        losses = inner(key, model, synthetic, batch)
         here = (jax.random.key_data(key) == bad_key).all()
         # The root of zero is finite, its slope is not.
         zero = jnp.sum(synthetic.images - jax.lax.stop_gradient(synthetic.images))
@@ -205,7 +209,9 @@ def test_any_optimizer_lowers_the_loss(optimizer):
 @pytest.mark.parametrize("learn", [True, False])
 def test_labels_move_where_they_are_learned_and_only_there(learn):
     examples, synthetic = problem()
-    distiller = make_distiller(objectives.kip(KERNEL), uniform(8), parameterisation=pixels(learn))
+    distiller = make_distiller(
+        objectives.kip(KERNEL), uniform(8), parameterisation=pixels("learned" if learn else "fixed")
+    )
     state, _ = distiller.run(KEY, distiller.init(synthetic), examples, 2)
     found = distiller.decode(state)
     assert np.abs(found.images - synthetic.images).max() > 1e-2
@@ -282,9 +288,9 @@ def test_batches_hold_what_the_sampler_drew():
     examples, synthetic = problem()
     batches = []
 
-    def watched(key, synthetic, batch):
+    def watched(key, model, synthetic, batch):
         jax.debug.callback(lambda *leaves: batches.append(Batch(*leaves)), *batch)
-        return objectives.kip(KERNEL)(key, synthetic, batch)
+        return objectives.kip(KERNEL)(key, model, synthetic, batch)
 
     distiller = make_distiller(watched, uniform(8))
     jax.block_until_ready(distiller.step(KEY, distiller.init(synthetic), examples))

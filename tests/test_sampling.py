@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from rdd_jax import sampling
 from rdd_jax.errors import InputError
 from rdd_jax.risk import mean, overall
 from rdd_jax.sampling import LOSSES, SAMPLERS, balanced, by_group, importance, sampler_by_name, uniform
@@ -17,13 +18,14 @@ groups = np.random.default_rng(1).permutation(np.repeat([1, 3, 4], [15, 1, 8]))
 losses = np.random.default_rng(2).gamma(0.5, size=24).astype(np.float32)
 DATA = Examples(jnp.zeros((24, 1, 1, 1)), centred_one_hot(labels, 3), jnp.asarray(groups), jnp.asarray(losses))
 GROUPS = 6
+KEY = jax.random.key(0)
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_samplers_draw_valid_indices_repeatably(name):
-    sample = sampler_by_name(name, 50, GROUPS)
+    sample = sampler_by_name(name, 48, GROUPS)
     index, weight = jax.jit(sample)(jax.random.key(0), DATA)
-    assert index.shape == weight.shape == (50,)
+    assert index.shape == weight.shape == (48,)
     assert index.min() >= 0
     assert index.max() < 24
     if name in ("uniform", "balanced"):
@@ -186,3 +188,57 @@ def test_losses_are_those_of_their_names():
     np.testing.assert_allclose(LOSSES["squared-error"](outputs, one_hot), [0, 25])
     np.testing.assert_allclose(LOSSES["cross-entropy"](outputs, one_hot), [np.log(1 + np.exp(-1)), np.log(1 + np.e)])
     assert all((loss(outputs, one_hot) >= 0).all() for loss in LOSSES.values())
+
+
+# --- as many of every group --------------------------------------------------------------------------
+
+
+def grouped_examples(sizes, loss=None):
+    """Examples of groups of those sizes, shuffled; losses by index."""
+    groups = np.random.default_rng(0).permutation(np.repeat(np.arange(len(sizes)), sizes))
+    n = len(groups)
+    labels = centred_one_hot(groups % 2, 2)
+    return Examples(jnp.zeros((n, 1, 1, 1)), labels, jnp.asarray(groups), loss)
+
+
+@pytest.mark.parametrize("mix", [1.0, 0.3])
+@pytest.mark.parametrize("sizes", [(5, 1, 40), (3, 0, 7), (0, 2), (4, 0)])
+def test_stratified_draws_as_many_of_every_group_in_order(sizes, mix):
+    data = grouped_examples(sizes)
+    data = data._replace(loss=jnp.asarray(np.random.default_rng(1).uniform(0.1, 2, len(data.labels)), jnp.float32))
+    sampler = sampling.stratified(6 * len(sizes) + 1, len(sizes), mix)
+    index, weight = jax.jit(sampler)(KEY, data)
+    expected = np.repeat(np.arange(len(sizes)), 6)
+    filled = np.repeat(np.array(sizes) > 0, 6)
+    assert index.shape == expected.shape
+    np.testing.assert_array_equal(np.asarray(data.groups)[index][filled], expected[filled])
+    np.testing.assert_array_equal(np.asarray(weight) > 0, filled)
+
+
+def test_stratified_by_importance_draws_in_proportion_and_weighs_back():
+    sizes, mix, per = (12, 30), 0.2, 40
+    loss = np.random.default_rng(1).exponential(size=42).astype(np.float32)
+    data = grouped_examples(sizes, jnp.asarray(loss))
+    groups = np.asarray(data.groups)
+    total = np.array([loss[groups == g].sum() for g in (0, 1)])[groups]
+    count = np.array(sizes)[groups]
+    probability = (1 - mix) * loss / total + mix / count
+    sampler = jax.jit(sampling.stratified(2 * per, 2, mix))
+    drawn = np.zeros(42)
+    for seed in range(200):
+        index, weight = sampler(jax.random.key(seed), data)
+        np.testing.assert_allclose(weight, 1 / (count * probability)[index], rtol=1e-4)
+        drawn += np.bincount(index, minlength=42)
+    # Stratified draws vary less than binomial ones, whose standard deviation is at most this.
+    assert np.abs(drawn / (200 * per) - probability).max() < 5 * np.sqrt(probability.max() / (200 * per))
+    _, plain = sampling.stratified(2 * per, 2, mix, unbiased=False)(KEY, data)
+    np.testing.assert_array_equal(plain, 1)
+
+
+def test_stratified_refuses_batches_smaller_than_its_groups_and_bad_mixes():
+    with pytest.raises(InputError, match="batch is 3: it must hold at least one example of each of the 4 groups"):
+        sampling.stratified(3, 4)
+    with pytest.raises(InputError, match="mix is 0"):
+        sampling.stratified(4, 4, 0.0)
+    with pytest.raises(InputError, match="needs examples with losses"):
+        sampling.stratified(4, 2, 0.5)(KEY, grouped_examples((2, 2)))

@@ -1,4 +1,4 @@
-"""Training on a small set: losses, schedule, one step by hand, and both ways of running it."""
+"""Training on a small set: targets, schedule, steps by hand, and both ways of running it."""
 
 import flax.linen as nn
 import jax
@@ -9,7 +9,7 @@ import pytest
 from rdd_jax import training
 from rdd_jax.errors import InputError
 from rdd_jax.networks import convnet, from_flax, mlp
-from rdd_jax.training import Recipe
+from rdd_jax.training import Recipe, Training
 from rdd_jax.types import Synthetic, centred_one_hot
 
 
@@ -64,27 +64,76 @@ class Linear(nn.Module):
         return nn.Dense(3)(x.reshape(len(x), -1))
 
 
+def three_classes():
+    rng = np.random.default_rng(0)
+    images = jnp.asarray(rng.standard_normal((6, 2, 2, 1)), jnp.float32)
+    return Synthetic(images, centred_one_hot(np.array([0, 0, 0, 1, 2, 2]), 3))
+
+
+def initial(network, synthetic, seed):
+    """The variables that `training.train` starts from."""
+    key, _ = jax.random.split(jax.random.key(seed))
+    return network.init(key, synthetic.images[:1])
+
+
+def parameters(variables):
+    """Weight and bias of `Linear`."""
+    return [np.asarray(variables["params"]["Dense_0"][name], np.float64) for name in ("kernel", "bias")]
+
+
 def test_two_updates_equal_momentum_and_decay_by_hand():
     network = from_flax(Linear())
     rng = np.random.default_rng(0)
     x, labels = rng.standard_normal((6, 2, 2, 1)).astype(np.float32), np.eye(3, dtype=np.float32)[np.arange(6) % 3]
-    synthetic = Synthetic(jnp.asarray(x), jnp.asarray(labels))
     recipe = Recipe(epochs=10, batch=4, learning_rate=0.1, momentum=0.9, weight_decay=0.01)
-    variables = network.init(jax.random.key(0), synthetic.images)
-    weight, bias = (np.asarray(variables["params"]["Dense_0"][k], np.float64) for k in ("kernel", "bias"))
+    variables = network.init(jax.random.key(0), jnp.asarray(x))
+    weight, bias = parameters(variables)
     weight_speed, bias_speed = 0.0, 0.0
-    carry = (variables, recipe.optimizer(6).init(variables))
+    optimizer = recipe.optimizer(6)
+    carry = Training(variables, optimizer.init(variables))
+    loss = lambda v, x, y: jnp.mean(training.cross_entropy(network.apply(v, x), y))  # noqa: E731
     for index in (np.array([4, 0, 1, 3]), np.array([2, 5])):
-        carry = training._update(network, recipe, carry, synthetic, jnp.asarray(index))
+        carry = training.update(loss, optimizer, carry, jnp.asarray(x[index]), jnp.asarray(labels[index]))
         flat = x[index].reshape(len(index), -1)
         out = flat @ weight + bias
         error = (softmax(out) - labels[index]) / len(index)
         weight_speed = 0.9 * weight_speed + flat.T @ error + 0.01 * weight
         bias_speed = 0.9 * bias_speed + error.sum(0) + 0.01 * bias
         weight, bias = weight - 0.1 * weight_speed, bias - 0.1 * bias_speed
-    found = carry[0]["params"]["Dense_0"]
-    np.testing.assert_allclose(found["kernel"], weight, atol=1e-6)
-    np.testing.assert_allclose(found["bias"], bias, atol=1e-6)
+    for one, other in zip(parameters(carry.variables), (weight, bias), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+def test_the_average_of_the_weights_is_what_is_tested():
+    synthetic, network = three_classes(), from_flax(Linear())
+    recipe = Recipe(epochs=6, learning_rate=0.5, momentum=0.0, weight_decay=0.0, average=0.8)
+    (found,) = training.train(network, synthetic, [2], recipe)
+    flat, p = (np.asarray(x, np.float64).reshape(6, -1) for x in (synthetic.images, synthetic.labels + 1 / 3))
+    weight, bias = parameters(initial(network, synthetic, 2))
+    average = [weight, bias]
+    for rate in [0.5] * 3 + [0.05] * 3:
+        error = (softmax(flat @ weight + bias) - p) / 6
+        weight, bias = weight - rate * flat.T @ error, bias - rate * error.sum(0)
+        average = [0.8 * mean + 0.2 * last for mean, last in zip(average, (weight, bias), strict=True)]
+    for one, other in zip(parameters(found), average, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+def test_every_batch_is_augmented_with_a_key_of_its_own():
+    synthetic, network, seen = three_classes(), from_flax(Linear()), []
+
+    def black(key, images):
+        jax.debug.callback(lambda bits: seen.append(tuple(np.asarray(bits))), jax.random.key_data(key))
+        return jnp.zeros_like(images)
+
+    recipe = Recipe(epochs=2, batch=4, weight_decay=0.0, augment=black)
+    (found,) = training.train(network, synthetic, [2], recipe)
+    jax.effects_barrier()
+    assert len(seen) == len(set(seen)) == 4
+    # Of black images only the bias learns.
+    before, after = parameters(initial(network, synthetic, 2)), parameters(found)
+    np.testing.assert_array_equal(after[0], before[0])
+    assert np.abs(after[1] - before[1]).max() > 1e-3
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -109,31 +158,32 @@ def test_training_on_learned_labels_stays_finite_and_learns_their_largest_entrie
 
 
 def test_every_image_is_seen_once_an_epoch():
-    batches = training._batches(jax.random.key(0), 3, 10, 4)
+    batches = training._batches(jax.random.key(0), 10, 4)
     assert [len(batch) for batch in batches] == [4, 4, 2]
     assert sorted(np.concatenate(batches)) == list(range(10))
-    other = training._batches(jax.random.key(0), 4, 10, 4)
+    other = training._batches(jax.random.key(1), 10, 4)
     assert not np.array_equal(np.concatenate(batches), np.concatenate(other))
 
 
-def test_training_together_is_training_in_steps():
+def test_all_seeds_together_train_as_one_after_another():
     synthetic, _ = separable()
+    synthetic = synthetic._replace(labels=training.targets(synthetic.labels))
     network, recipe = NETWORKS["mlp"], RECIPE._replace(epochs=8)
-    together = training.train(network, synthetic, [3, 5], recipe)
-    for variables, seed in zip(together, (3, 5), strict=True):
-        one = synthetic._replace(labels=training.targets(synthetic.labels))
-        in_steps = training._train_in_steps(network, recipe, one, seed)
-        np.testing.assert_allclose(leaves(variables), leaves(in_steps), atol=1e-4)
+    keys = jax.vmap(jax.random.key)(jnp.array([3, 5]))
+    together, apart = (training._train(network, recipe, synthetic, keys, together) for together in (True, False))
+    np.testing.assert_allclose(leaves(together), leaves(apart), atol=1e-4)
 
 
 def test_images_too_small_for_the_network_raise():
     small = Synthetic(jnp.zeros((2, 8, 7, 1)), centred_one_hot(np.array([0, 1]), 2))
-    with pytest.raises(InputError, match="images of side 7 are too small for this network: it needs 8"):
+    with pytest.raises(InputError, match="images of 8 x 7 are too small for this network, which needs 8 x 8 or more"):
         training.train(convnet(2, depth=3, width=2), small, [0], RECIPE)
 
 
+@pytest.mark.parametrize("dispatched", [3, 4, 100])
 @pytest.mark.parametrize("block", [1, 3, 7, 100])
-def test_logits_do_not_depend_on_the_block(block):
+def test_logits_do_not_depend_on_the_block(block, dispatched, monkeypatch):
+    monkeypatch.setattr(training, "DISPATCHED", dispatched)
     network = NETWORKS["mlp"]
     images = np.random.default_rng(0).standard_normal((7, 4, 4, 1)).astype(np.float32)
     variables = network.init(jax.random.key(0), jnp.asarray(images))

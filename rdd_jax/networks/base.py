@@ -43,8 +43,18 @@ class Classifier(nn.Module):
 
 
 @dataclass(frozen=True)
+class _Init:
+    """A module's ``init`` as a function, equal for equal modules: one compilation serves them all."""
+
+    module: nn.Module
+
+    def __call__(self, key: PRNGKey, images: Float[Array, "n h w c"]) -> Any:
+        return self.module.init(key, images)
+
+
+@dataclass(frozen=True)
 class _Method:
-    """A method of a module as a function, equal for equal modules: one compilation serves them all."""
+    """A method of a module as a function, equal for equal modules too."""
 
     module: nn.Module
     name: str
@@ -61,7 +71,8 @@ def from_flax(
     Args:
       features: the method of the module that gives the embedding; without one, the logits stand in.
     """
-    return Network(module.init, _Method(module, features), _Method(module, "__call__"), smallest, batch_statistics)
+    embed, classify = _Method(module, features), _Method(module, "__call__")
+    return Network(_Init(module), embed, classify, smallest, batch_statistics)
 
 
 def check_images(network: Network, shape: tuple[int, ...], name: str = "this network") -> None:

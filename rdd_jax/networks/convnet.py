@@ -43,7 +43,7 @@ def convnet(
       InputError: an unknown name, ``depth`` or ``width`` below 1, group norm of a width that 4 does not divide.
 
     >>> import jax, jax.numpy as jnp
-    >>> variables = convnet(10).init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
+    >>> variables = jax.eval_shape(convnet(10).init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
     >>> sum(leaf.size for leaf in jax.tree.leaves(variables))
     320010
     """

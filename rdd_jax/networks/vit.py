@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from rdd_jax.errors import InputError, at_least
 from rdd_jax.networks.base import Classifier, Network, from_flax
-from rdd_jax.networks.layers import linear, whole
+from rdd_jax.networks.layers import linear, torch_uniform, whole
 
 
 class ViTBody(nn.Module):
@@ -47,7 +47,8 @@ class Attention(nn.Module):
         n, tokens, _ = x.shape
         shape = (n, tokens, self.heads, self.width // self.heads)
         query, key, value = (
-            nn.Dense(self.width, use_bias=False, name=name)(x).reshape(shape) for name in ("query", "key", "value")
+            nn.Dense(self.width, use_bias=False, kernel_init=torch_uniform, name=name)(x).reshape(shape)
+            for name in ("query", "key", "value")
         )
         mixed = jax.nn.dot_product_attention(query, key, value)
         return linear(self.width)(mixed.reshape(n, tokens, self.width))

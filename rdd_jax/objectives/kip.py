@@ -20,8 +20,8 @@ from rdd_jax.types import Batch, Kernel, Losses, PRNGKey, Synthetic
 def kip(kernel: Kernel, reg: float = 1e-6) -> Objective:
     """KIP with the labels of the synthetic set as they are; the parameterisation may learn them."""
 
-    def objective(key: PRNGKey, synthetic: Synthetic, batch: Batch) -> Losses:
-        del key
+    def objective(key: PRNGKey, model: None, synthetic: Synthetic, batch: Batch) -> Losses:
+        del key, model
         gram = kernel(synthetic.images, synthetic.images)
         alpha = krr.solve(krr.factor(gram, reg), synthetic.labels)
         return _losses(kernel(synthetic.images, batch.images), alpha, batch)
@@ -46,8 +46,8 @@ def kip_solved(kernel: Kernel, reg: float = 1e-6, label_reg: float = 1e-8) -> Ob
     are not read; solve them over all data at the end (`rdd_jax.krr.label_solve`).
     """
 
-    def objective(key: PRNGKey, synthetic: Synthetic, batch: Batch) -> Losses:
-        del key
+    def objective(key: PRNGKey, model: None, synthetic: Synthetic, batch: Batch) -> Losses:
+        del key, model
         gram = kernel(synthetic.images, synthetic.images)
         cross = kernel(synthetic.images, batch.images)
         fixed = jax.lax.stop_gradient

@@ -1,0 +1,189 @@
+r"""The networks that matching objectives look from, step by step of the distiller.
+
+``follow(key, step, state, synthetic, data) -> state`` gives the network of a step: `fresh` weights (DM), or a network
+in training that starts anew every so often (`trained`), on the synthetic set (DC, DSA) or on real data (RDD). Nothing
+here is differentiated with respect to the synthetic set.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int
+
+from rdd_jax.augment import Augment, none
+from rdd_jax.errors import at_least
+from rdd_jax.networks.base import Network
+from rdd_jax.risk import Risk
+from rdd_jax.sampling import Sampler
+from rdd_jax.training import Training, cross_entropy, update
+from rdd_jax.types import Examples, Losses, PRNGKey, Synthetic
+
+
+class Trajectory(NamedTuple):
+    """A way of getting networks.
+
+    Attributes:
+      init: ``init(synthetic) -> state``, of the right form; its values do not count.
+      follow: ``follow(key, step, state, synthetic, data) -> state``, inside ``jit``.
+      model: ``model(state, step) -> variables``, what an objective is given.
+    """
+
+    init: Callable[[Synthetic], Any]
+    follow: Callable[[PRNGKey, Array, Any, Synthetic, Examples], Any]
+    model: Callable[[Any, Array], Any]
+
+
+kernel_only = Trajectory(
+    lambda synthetic: None, lambda key, step, state, synthetic, data: None, lambda state, step: None
+)
+"""No network: for objectives of kernels."""
+
+
+def fresh(network: Network) -> Trajectory:
+    """Random weights, new at every step: DM's."""
+
+    def start(key: PRNGKey, synthetic: Synthetic) -> Any:
+        return network.init(key, synthetic.images[:1])
+
+    return Trajectory(
+        lambda synthetic: _zeros_like(start, synthetic),
+        lambda key, step, state, synthetic, data: start(key, synthetic),
+        lambda state, step: state,
+    )
+
+
+Lesson = Callable[[PRNGKey, Training, Synthetic, Examples], Training]
+"""``lesson(key, training, synthetic, data) -> training``: some steps of training."""
+
+
+def trained(
+    network: Network,
+    lesson: Lesson,
+    optimizer: optax.GradientTransformation,
+    period: int,
+    warm: bool = False,
+    pool: int = 1,
+) -> Trajectory:
+    """A network that starts anew every ``period`` steps of its own and is given a lesson between them.
+
+    Args:
+      lesson: `on_synthetic` or `on_real`.
+      optimizer: the one that the lesson uses.
+      warm: whether there is a lesson before the first step too (RDD); otherwise that one sees random weights (DC).
+      pool: networks that take turns, their ages evenly apart.
+    """
+    at_least("period", period, 1)
+    at_least("pool", pool, 1)
+
+    def start(key: PRNGKey, synthetic: Synthetic) -> Training:
+        variables = network.init(key, synthetic.images[:1])
+        return Training(variables, optimizer.init(variables))
+
+    def follow(key: PRNGKey, step: Array, state: Training, synthetic: Synthetic, data: Examples) -> Training:
+        turn = step % pool
+        age = (step // pool + turn * period // pool) % period
+        restart = (age == 0) | (step < pool)
+        start_key, lesson_key = jax.random.split(key)
+        one = jax.tree.map(lambda leaf: leaf[turn], state)
+        one = jax.lax.cond(restart, lambda: start(start_key, synthetic), lambda: one)
+        given = warm | ~restart
+        one = jax.lax.cond(given, lambda: lesson(lesson_key, one, synthetic, data), lambda: one)
+        return jax.tree.map(lambda leaf, new: leaf.at[turn].set(new), state, one)
+
+    def init(synthetic: Synthetic) -> Training:
+        one = _zeros_like(start, synthetic)
+        return jax.tree.map(lambda leaf: jnp.zeros((pool, *leaf.shape), leaf.dtype), one)
+
+    def model(state: Training, step: Array) -> Any:
+        return jax.tree.map(lambda leaf: leaf[step % pool], state.variables)
+
+    return Trajectory(init, follow, model)
+
+
+def _zeros_like(start: Callable[[PRNGKey, Synthetic], Any], synthetic: Synthetic) -> Any:
+    shapes = jax.eval_shape(start, jax.random.key(0), synthetic)
+    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+
+
+# --- lessons -----------------------------------------------------------------------------------------
+
+
+def on_synthetic(
+    network: Network, optimizer: optax.GradientTransformation, steps: int, batch: int = 256, augment: Augment = none
+) -> Lesson:
+    """``steps`` of cross-entropy on batches of the synthetic set, drawn without replacement: DC's inner loop."""
+    at_least("steps", steps, 0)
+    at_least("batch", batch, 1)
+
+    def lesson(key: PRNGKey, training: Training, synthetic: Synthetic, data: Examples) -> Training:
+        labels = synthetic.labels + 1 / synthetic.labels.shape[1]
+
+        def one(i, training):
+            order_key, augment_key = jax.random.split(jax.random.fold_in(key, i))
+            index = jax.random.permutation(order_key, len(labels))[:batch]
+            loss = lambda v, x, y: jnp.mean(cross_entropy(network.apply(v, x), y))  # noqa: E731
+            return update(loss, optimizer, training, augment(augment_key, synthetic.images[index]), labels[index])
+
+        return jax.lax.fori_loop(0, steps, one, training)
+
+    return lesson
+
+
+def on_real(
+    network: Network,
+    optimizer: optax.GradientTransformation,
+    sampler: Sampler,
+    steps: int,
+    risk: Risk | None = None,
+    nearest: bool = True,
+    augment: Augment = none,
+) -> Lesson:
+    r"""``steps`` on real data: RDD's inner training under a robust risk.
+
+    .. math::  L = \tfrac1n \sum_i w_i \ell_i + R(\ell, g, w)
+
+    with the cross-entropies :math:`\ell_i` and a risk ``R`` across groups, such as RDD's :math:`\mathrm{mean}_g\,
+    CVaR_\tau + \max_g CVaR_\tau` (`risk.grouped`); the gradient goes through it. Without ``risk``, plain training.
+
+    Args:
+      sampler: which real examples a step sees.
+      nearest: groups are the synthetic images, an example belonging to the nearest one of its class in the network's
+        embedding, computed for the synthetic set once a lesson (RDD's, no group labels); the risk has as many groups as
+        there are synthetic images. False: the groups of ``data``.
+    """
+    at_least("steps", steps, 0)
+
+    def lesson(key: PRNGKey, training: Training, synthetic: Synthetic, data: Examples) -> Training:
+        centres = network.features(training.variables, synthetic.images) if risk and nearest else None
+
+        def loss(variables: Any, images: Array, labels: Array, weight: Array, group: Array) -> Array:
+            value = cross_entropy(network.apply(variables, images), labels)
+            plain = jnp.mean(weight * value)
+            if risk is None:
+                return plain
+            if centres is not None:
+                found = jax.lax.stop_gradient(network.features(variables, images))  # shared with `apply` when compiled
+                group = nearest_of_class(found, labels, centres, synthetic.labels)
+            return plain + risk(Losses(value, group, weight))
+
+        def one(i, training):
+            sample_key, augment_key = jax.random.split(jax.random.fold_in(key, i))
+            index, weight = sampler(sample_key, data)
+            images, labels = augment(augment_key, data.images[index]), data.labels[index] + 1 / data.labels.shape[1]
+            return update(loss, optimizer, training, images, labels, weight, data.groups[index])
+
+        return jax.lax.fori_loop(0, steps, one, training)
+
+    return lesson
+
+
+def nearest_of_class(
+    points: Float[Array, "n d"], labels: Float[Array, "n k"], centres: Float[Array, "m d"], theirs: Float[Array, "m k"]
+) -> Int[Array, " n"]:
+    """The centre ``0..m-1`` nearest to every point among those of its class."""
+    apart = jnp.sum(centres**2, 1)[None, :] - 2 * points @ centres.T
+    other = jnp.argmax(labels, 1)[:, None] != jnp.argmax(theirs, 1)[None, :]
+    return jnp.argmin(jnp.where(other, jnp.inf, apart), 1)

@@ -1,0 +1,209 @@
+"""Matching objectives against a plain loop, finite differences, and what a match of identical sets must be."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.test_util import check_grads
+
+from rdd_jax import augment, objectives, risk
+from rdd_jax.errors import InputError
+from rdd_jax.networks import convnet, mlp
+from rdd_jax.types import Batch, Synthetic
+
+KEY = jax.random.key(0)
+CLASSES, IPC, PER = 3, 2, 4
+NETWORKS = {"convnet": convnet(CLASSES, depth=1, width=4), "mlp": mlp(CLASSES, width=6)}
+
+
+def make(name, network, cells, **options):
+    if name == "dm":
+        return objectives.distribution_matching(network, cells, **options)
+    distance = objectives.DISTANCES["squared" if name == "squared" else "cosine"]
+    return objectives.gradient_matching(network, cells, distance, **options)
+
+
+MEMBERS = ("dc", "squared", "dm")
+
+
+def problem(cells=CLASSES, dtype=jnp.float64):
+    """A batch of PER examples a cell, in order, and a synthetic set whose classes are not in order."""
+    rng = np.random.default_rng(0)
+    draw = lambda *shape: jnp.asarray(rng.standard_normal(shape), dtype)  # noqa: E731
+    one_hot = lambda labels: jnp.asarray(np.eye(CLASSES)[labels] - 1 / CLASSES, dtype)  # noqa: E731
+    cell = np.repeat(np.arange(cells), PER)
+    batch = Batch(
+        draw(len(cell), 4, 4, 1),
+        one_hot(cell // (cells // CLASSES)),
+        jnp.asarray(cell),
+        jnp.asarray(rng.uniform(0.5, 2, len(cell)), dtype),
+    )
+    labels = np.tile(np.arange(CLASSES), IPC)
+    return Synthetic(draw(len(labels), 4, 4, 1), one_hot(labels)), batch
+
+
+def variables_of(network, dtype=jnp.float64):
+    found = network.init(jax.random.key(7), jnp.zeros((1, 4, 4, 1)))
+    # Biases and scales away from their start, so that nothing vanishes by symmetry.
+    keys = iter(jax.random.split(jax.random.key(8), 100))
+    return jax.tree.map(lambda leaf: leaf.astype(dtype) + 0.1 * jax.random.normal(next(keys), leaf.shape, dtype), found)
+
+
+def by_loop(name, network, variables, synthetic, batch, cells):
+    """The distances in NumPy, a cell after another, gradients by JAX on one cell alone."""
+    labels = np.argmax(synthetic.labels, 1)
+
+    def weights(images, one_hot, share):
+        def loss(v):
+            logits = network.apply(v, images)
+            return -jnp.sum(share[:, None] * one_hot * jax.nn.log_softmax(logits))
+
+        return [np.asarray(leaf) for leaf in jax.tree.leaves(jax.grad(loss)(variables)) if leaf.ndim > 1]
+
+    found = []
+    for c in range(cells):
+        own = np.flatnonzero(np.asarray(batch.group) == c)
+        share = np.asarray(batch.weight)[own] / np.asarray(batch.weight)[own].sum()
+        mine = np.flatnonzero(labels == c // (cells // CLASSES))
+        if name == "dm":
+            real = share @ np.asarray(network.features(variables, batch.images[own]))
+            ours = np.asarray(network.features(variables, synthetic.images[mine])).mean(0)
+            found.append(CLASSES * ((real - ours) ** 2).sum())
+            continue
+        real = weights(batch.images[own], batch.labels[own] + 1 / CLASSES, jnp.asarray(share))
+        ours = weights(synthetic.images[mine], synthetic.labels[mine] + 1 / CLASSES, jnp.full(len(mine), 1 / len(mine)))
+        total = 0.0
+        for a, b in zip(real, ours, strict=True):
+            a, b = a.reshape(-1, a.shape[-1]), b.reshape(-1, b.shape[-1])
+            if name == "squared":
+                total += ((a - b) ** 2).sum()
+            else:
+                total += sum(
+                    1 - (x @ y + 1e-6) / (np.linalg.norm(x) * np.linalg.norm(y) + 1e-6)
+                    for x, y in zip(a.T, b.T, strict=True)
+                )
+        found.append(CLASSES * total)
+    return found
+
+
+@pytest.mark.parametrize("name", MEMBERS)
+@pytest.mark.parametrize("kind", NETWORKS)
+@pytest.mark.parametrize("cells", [CLASSES, 2 * CLASSES])
+def test_distances_are_those_of_a_plain_loop_over_cells(name, kind, cells, x64):
+    network = NETWORKS[kind]
+    synthetic, batch = problem(cells)
+    variables = variables_of(network)
+    losses = jax.jit(make(name, network, cells))(KEY, variables, synthetic, batch)
+    np.testing.assert_allclose(losses.value, by_loop(name, network, variables, synthetic, batch, cells), rtol=1e-9)
+    np.testing.assert_array_equal(losses.group, np.arange(cells))
+    np.testing.assert_array_equal(losses.weight, 1)
+
+
+@pytest.mark.parametrize("name", MEMBERS)
+def test_gradients_with_respect_to_images_and_labels_agree_with_finite_differences(name, x64):
+    network = NETWORKS["mlp"]
+    synthetic, batch = problem(2 * CLASSES)
+    variables = variables_of(network)
+    across = risk.grouped(risk.mean, risk.plus(risk.mean, risk.worst), 2 * CLASSES)
+
+    def loss(images, labels):
+        return across(
+            make(name, network, 2 * CLASSES)(KEY, variables, Synthetic(jnp.asarray(images), jnp.asarray(labels)), batch)
+        )
+
+    check_grads(loss, (synthetic.images, synthetic.labels), order=1, modes=("rev",), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", MEMBERS)
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_a_match_of_identical_sets_is_zero_and_its_gradient_finite(name, kind, x64):
+    network = NETWORKS[kind]
+    _, batch = problem()
+    batch = batch._replace(weight=jnp.ones_like(batch.weight))
+    same = Synthetic(batch.images, batch.labels)
+    of = lambda s: jnp.sum(make(name, network, CLASSES)(KEY, variables_of(network), s, batch).value)  # noqa: E731
+    value, gradient = jax.value_and_grad(of)(same)
+    np.testing.assert_allclose(value, 0, atol=1e-9)
+    assert np.isfinite(gradient.images).all()
+
+
+@pytest.mark.parametrize("name", MEMBERS)
+def test_an_empty_cell_has_no_weight_and_does_not_change_the_others(name):
+    network = NETWORKS["mlp"]
+    synthetic, batch = problem(dtype=jnp.float32)
+    variables = variables_of(network, jnp.float32)
+    full = make(name, network, CLASSES)(KEY, variables, synthetic, batch)
+    empty = batch._replace(weight=batch.weight.at[PER : 2 * PER].set(0))
+    losses = make(name, network, CLASSES)(KEY, variables, synthetic, empty)
+    np.testing.assert_array_equal(losses.weight, [1, 0, 1])
+    np.testing.assert_allclose(losses.value[jnp.array([0, 2])], full.value[jnp.array([0, 2])], rtol=1e-5)
+    assert np.isfinite(losses.value).all()
+
+
+def test_examples_out_of_their_cells_place_count_for_nothing_in_gradient_matching():
+    network = NETWORKS["mlp"]
+    synthetic, batch = problem(dtype=jnp.float32)
+    variables = variables_of(network, jnp.float32)
+    objective = make("dc", network, CLASSES)
+    moved = batch._replace(group=batch.group.at[0].set(2))
+    without = batch._replace(weight=batch.weight.at[0].set(0))
+    np.testing.assert_array_equal(
+        objective(KEY, variables, synthetic, moved).value, objective(KEY, variables, synthetic, without).value
+    )
+
+
+@pytest.mark.parametrize("name", MEMBERS)
+def test_both_sides_get_the_same_transform(name):
+    network = NETWORKS["mlp"]
+    _, batch = problem(dtype=jnp.float32)
+    batch = batch._replace(weight=jnp.ones_like(batch.weight))
+    same, variables = Synthetic(batch.images, batch.labels), variables_of(network, jnp.float32)
+    objective = make(name, network, CLASSES, augment=augment.dsa(shared=True))
+    apart = make(name, network, CLASSES, augment=augment.dsa(shared=False))
+    for key in jax.random.split(KEY, 3):
+        np.testing.assert_allclose(objective(key, variables, same, batch).value, 0, atol=1e-3)
+    # Drawn by image, the transforms of equal sets in equal order are equal too; in another order they are not.
+    turned = Synthetic(batch.images[::-1], batch.labels[::-1])
+    assert max(apart(key, variables, turned, batch).value.max() for key in jax.random.split(KEY, 8)) > 0.05
+
+
+def test_the_embeddings_of_a_batch_do_not_depend_on_blocks(monkeypatch):
+    network = NETWORKS["mlp"]
+    synthetic, batch = problem(dtype=jnp.float32)
+    variables = variables_of(network, jnp.float32)
+    whole = make("dm", network, CLASSES)(KEY, variables, synthetic, batch).value
+    monkeypatch.setattr(objectives.matching, "BLOCK", 5)
+    np.testing.assert_allclose(make("dm", network, CLASSES)(KEY, variables, synthetic, batch).value, whole, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", MEMBERS)
+def test_cells_that_do_not_fit_are_refused_before_computing(name):
+    network = NETWORKS["mlp"]
+    synthetic, batch = problem(dtype=jnp.float32)
+    variables = variables_of(network, jnp.float32)
+    with pytest.raises(InputError, match="4 cells and 6 synthetic images for 3 classes: both must be multiples"):
+        make(name, network, 4)(KEY, variables, synthetic, batch)
+    with pytest.raises(InputError, match="cells is 0"):
+        make(name, network, 0)
+
+
+def test_a_batch_that_cells_do_not_divide_is_refused():
+    network = NETWORKS["mlp"]
+    synthetic, batch = problem(dtype=jnp.float32)
+    short = jax.tree.map(lambda leaf: leaf[:-1], batch)
+    with pytest.raises(InputError, match="a batch of 11 does not hold 3 cells evenly"):
+        make("dc", network, CLASSES)(KEY, variables_of(network, jnp.float32), synthetic, short)
+
+
+def test_one_step_of_gradient_matching_moves_images_towards_the_match():
+    network = NETWORKS["mlp"]
+    synthetic, batch = problem(dtype=jnp.float32)
+    variables = variables_of(network, jnp.float32)
+    for name in MEMBERS:
+        of = lambda x, name=name: jnp.sum(  # noqa: E731
+            make(name, network, CLASSES)(KEY, variables, synthetic._replace(images=x), batch).value
+        )
+        value, gradient = jax.value_and_grad(of)(synthetic.images)
+        step = 1e-2 / optax.tree.norm(gradient)
+        assert of(synthetic.images - step * gradient) < value

@@ -1,0 +1,212 @@
+"""Networks along a trajectory: when they start, what they are taught, and that the robust gradient is really there."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.test_util import check_grads
+
+from rdd_jax import risk, trajectory
+from rdd_jax.distill import make_distiller
+from rdd_jax.errors import InputError
+from rdd_jax.networks import convnet, mlp
+from rdd_jax.objectives import distribution_matching, gradient_matching
+from rdd_jax.sampling import stratified, uniform
+from rdd_jax.training import Training, cross_entropy
+from rdd_jax.types import Examples, Losses, Synthetic, centred_one_hot
+
+KEY = jax.random.key(0)
+NETWORK = mlp(2, width=5)
+RATE = 0.1
+SGD = optax.sgd(RATE)
+
+
+def problem(n=24, dtype=jnp.float32):
+    rng = np.random.default_rng(0)
+    labels = np.arange(n) % 2
+    images = rng.standard_normal((n, 3, 3, 1)) + 1.5 * labels[:, None, None, None]
+    data = Examples(jnp.asarray(images, dtype), centred_one_hot(labels, 2).astype(dtype), jnp.asarray(labels))
+    return Synthetic(data.images[:4] + 0.3, data.labels[:4]), data
+
+
+def leaves(tree):
+    return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)])
+
+
+def follow(path, steps, synthetic, data):
+    """The variables of every step."""
+    state, found = path.init(synthetic), []
+    one = jax.jit(path.follow)
+    for step in range(steps):
+        state = one(jax.random.fold_in(KEY, step), jnp.asarray(step), state, synthetic, data)
+        found.append(path.model(state, jnp.asarray(step)))
+    return found
+
+
+def still(key, training, synthetic, data):
+    """A lesson that counts how often it was given."""
+    return training._replace(variables=jax.tree.map(lambda leaf: leaf + 1, training.variables))
+
+
+def test_fresh_networks_differ_at_every_step_and_come_from_the_key():
+    synthetic, data = problem()
+    path = trajectory.fresh(NETWORK)
+    found = follow(path, 3, synthetic, data)
+    assert len({leaves(one).tobytes() for one in found}) == 3
+    expected = NETWORK.init(jax.random.fold_in(KEY, 1), synthetic.images[:1])
+    np.testing.assert_allclose(leaves(found[1]), leaves(expected), rtol=1e-6)
+
+
+@pytest.mark.parametrize("warm", [False, True])
+def test_a_network_is_kept_for_a_period_and_taught_between_steps(warm):
+    synthetic, data = problem()
+    found = follow(trajectory.trained(NETWORK, still, SGD, period=3, warm=warm), 7, synthetic, data)
+    lessons = [
+        round(float(leaves(one).mean() - leaves(found[step - step % 3]).mean())) for step, one in enumerate(found)
+    ]
+    assert lessons == [0, 1, 2, 0, 1, 2, 0]
+    # A random start has weights around 0; a warm one has had its first lesson.
+    np.testing.assert_allclose([leaves(found[0]).mean(), leaves(found[3]).mean()], float(warm), atol=0.3)
+    assert np.abs(leaves(found[3]) - leaves(found[0])).max() > 1e-2
+
+
+def test_networks_of_a_pool_take_turns_with_ages_apart():
+    synthetic, data = problem()
+    found = follow(trajectory.trained(NETWORK, still, SGD, period=4, pool=2), 16, synthetic, data)
+    means = np.array([leaves(one).mean() for one in found]).round()
+    np.testing.assert_array_equal(means[0::2], [0, 1, 2, 3, 0, 1, 2, 3])
+    # The second starts with the first, and from then on two steps of its own later.
+    np.testing.assert_array_equal(means[1::2], [0, 1, 0, 1, 2, 3, 0, 1])
+
+
+def test_a_lesson_on_the_synthetic_set_is_gradient_descent_on_it():
+    synthetic, data = problem()
+    variables = NETWORK.init(KEY, synthetic.images)
+    lesson = trajectory.on_synthetic(NETWORK, SGD, steps=3)
+    taught = lesson(KEY, Training(variables, SGD.init(variables)), synthetic, data).variables
+    for _ in range(3):  # the whole set is one batch
+        loss = lambda v: jnp.mean(cross_entropy(NETWORK.apply(v, synthetic.images), synthetic.labels + 0.5))  # noqa: E731
+        variables = jax.tree.map(lambda a, g: a - RATE * g, variables, jax.grad(loss)(variables))
+    np.testing.assert_allclose(leaves(taught), leaves(variables), rtol=1e-4, atol=1e-6)
+
+
+ROBUST = risk.grouped(risk.cvar(0.5), risk.plus(risk.mean, risk.worst), 4)
+
+
+def robust_loss(variables, synthetic, data, index):
+    """``loss(variables)`` of `on_real` written out, and the plain part of it."""
+    images, labels = data.images[index], np.asarray(data.labels)[index] + 0.5
+    points, centres = (np.asarray(NETWORK.features(variables, x)) for x in (images, synthetic.images))
+    theirs = np.asarray(synthetic.labels).argmax(1)
+    group = []
+    for point, label in zip(points, labels.argmax(1), strict=True):
+        own = np.flatnonzero(theirs == label)
+        group.append(own[((centres[own] - point) ** 2).sum(1).argmin()])
+
+    def loss(v, plain=False):
+        value = cross_entropy(NETWORK.apply(v, images), jnp.asarray(labels))
+        losses = Losses(value, jnp.asarray(group), jnp.ones(len(group)))
+        return jnp.mean(value) if plain else jnp.mean(value) + ROBUST(losses)
+
+    return loss
+
+
+def test_a_robust_lesson_follows_the_gradient_of_its_risk_and_not_of_the_mean(x64):
+    synthetic, data = problem(dtype=jnp.float64)
+    variables = jax.tree.map(lambda leaf: leaf.astype(float), NETWORK.init(KEY, synthetic.images))
+    lesson = trajectory.on_real(NETWORK, SGD, uniform(16), 1, ROBUST)
+    taught = lesson(KEY, Training(variables, SGD.init(variables)), synthetic, data).variables
+    moved = (leaves(variables) - leaves(taught)) / RATE
+    index, _ = uniform(16)(jax.random.split(jax.random.fold_in(KEY, 0))[0], data)
+    loss = robust_loss(variables, synthetic, data, index)
+    np.testing.assert_allclose(moved, leaves(jax.grad(loss)(variables)), rtol=1e-8, atol=1e-10)
+    plain = leaves(jax.grad(lambda v: loss(v, plain=True))(variables))
+    assert moved @ plain / np.linalg.norm(moved) / np.linalg.norm(plain) < 0.999
+
+
+def test_the_gradient_of_the_robust_inner_loss_agrees_with_finite_differences(x64):
+    synthetic, data = problem(dtype=jnp.float64)
+    variables = jax.tree.map(lambda leaf: leaf.astype(float), NETWORK.init(KEY, synthetic.images))
+    loss = robust_loss(variables, synthetic, data, jnp.arange(16))
+    # A small step: kinks, where losses tie at the quantile, lie close.
+    check_grads(loss, (variables,), order=1, modes=("rev",), atol=1e-6, rtol=1e-6, eps=1e-7)
+
+
+def test_groups_of_the_data_serve_in_the_place_of_the_nearest():
+    synthetic, data = problem()
+    variables = NETWORK.init(KEY, synthetic.images)
+    start = Training(variables, SGD.init(variables))
+    risky = risk.grouped(risk.mean, risk.worst, 2)
+    of_data = trajectory.on_real(NETWORK, SGD, uniform(16), 1, risky, nearest=False)(KEY, start, synthetic, data)
+    plain = trajectory.on_real(NETWORK, SGD, uniform(16), 1)(KEY, start, synthetic, data)
+    index, _ = uniform(16)(jax.random.split(jax.random.fold_in(KEY, 0))[0], data)
+
+    def loss(v):
+        value = cross_entropy(NETWORK.apply(v, data.images[index]), data.labels[index] + 0.5)
+        by_group = [jnp.sum(value * (data.groups[index] == g)) / jnp.sum(data.groups[index] == g) for g in (0, 1)]
+        return jnp.mean(value) + jnp.maximum(*by_group)
+
+    expected = jax.tree.map(lambda a, g: a - RATE * g, variables, jax.grad(loss)(variables))
+    np.testing.assert_allclose(leaves(of_data.variables), leaves(expected), rtol=1e-4, atol=1e-6)
+    assert np.abs(leaves(of_data.variables) - leaves(plain.variables)).max() > 1e-3
+
+
+def test_the_nearest_centre_is_one_of_the_same_class():
+    rng = np.random.default_rng(0)
+    points, centres = rng.standard_normal((30, 4)), rng.standard_normal((6, 4))
+    labels, theirs = np.eye(3)[np.arange(30) % 3], np.eye(3)[np.arange(6) % 3]
+    found = trajectory.nearest_of_class(*(jnp.asarray(x) for x in (points, labels, centres, theirs)))
+    for i, j in enumerate(np.asarray(found)):
+        own = np.flatnonzero(np.arange(6) % 3 == i % 3)
+        assert j == own[((centres[own] - points[i]) ** 2).sum(1).argmin()]
+
+
+PATHS = {
+    "fresh": trajectory.fresh(NETWORK),
+    "on synthetic": trajectory.trained(NETWORK, trajectory.on_synthetic(NETWORK, SGD, 2), SGD, period=3),
+    "on real": trajectory.trained(
+        NETWORK, trajectory.on_real(NETWORK, SGD, uniform(8), 2, ROBUST), SGD, period=3, warm=True
+    ),
+    "pooled": trajectory.trained(NETWORK, trajectory.on_synthetic(NETWORK, SGD, 1), SGD, period=4, pool=2),
+}
+
+
+@pytest.mark.parametrize("name", PATHS)
+@pytest.mark.parametrize("make", [gradient_matching, distribution_matching])
+def test_every_trajectory_serves_every_objective_and_repeats_itself(name, make):
+    synthetic, data = problem()
+    across = risk.grouped(risk.mean, risk.mean, 2)
+    distiller = make_distiller(
+        make(NETWORK, 2), stratified(12, 2), across, optax.sgd(0.05, 0.5), trajectory=PATHS[name]
+    )
+    runs = [distiller.run(KEY, distiller.init(synthetic), data, 12) for _ in range(2)]
+    (state, losses), (again, _) = runs
+    np.testing.assert_array_equal(leaves(state.params), leaves(again.params))
+    assert np.isfinite(losses).all()
+    assert np.abs(np.asarray(distiller.decode(state).images - synthetic.images)).max() > 1e-3
+    # A step alone, and the same one within a dispatch.
+    half, _ = distiller.run(KEY, distiller.init(synthetic), data, 7)
+    rest, _ = distiller.run(KEY, half, data, 12)
+    np.testing.assert_allclose(leaves(rest.params), leaves(state.params), rtol=1e-5, atol=1e-6)
+
+
+def test_matching_brings_a_distant_set_to_the_data():
+    network = convnet(2, depth=1, width=8)
+    synthetic, data = problem(64)
+    start = synthetic._replace(images=jax.random.normal(KEY, synthetic.images.shape))
+    distiller = make_distiller(
+        distribution_matching(network, 2),
+        stratified(32, 2),
+        risk.grouped(risk.mean, risk.mean, 2),
+        optax.sgd(1.0, 0.5),
+        trajectory=trajectory.fresh(network),
+    )
+    _, losses = distiller.run(KEY, distiller.init(start), data, 60)
+    assert losses[-10:].mean() < 0.5 * losses[:5].mean()
+
+
+@pytest.mark.parametrize("options", [{"period": 0}, {"period": 1, "pool": 0}])
+def test_periods_and_pools_below_one_are_refused(options):
+    with pytest.raises(InputError, match="it must be at least 1"):
+        trajectory.trained(NETWORK, still, SGD, **options)
