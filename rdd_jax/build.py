@@ -84,6 +84,11 @@ def check_names(config: Distill) -> None:
     parameterisation_of(config)
     if config.by_networks and config.grouping == "none":
         raise InputError(f"grouping is 'none', but {config.method} compares groups: use class, or a finer grouping")
+    if config.by_networks and config.method != "dm" and "stratified" not in config.sampler:
+        raise InputError(
+            f"sampler is {config.sampler!r}, but {config.method} compares gradients group by group: use stratified or "
+            "stratified+importance"
+        )
     shift_by_name(config.shift, config.bias, config.share)
     # Checked whether used or not, as are bias and share.
     risk.check_tau(tau_of(config))

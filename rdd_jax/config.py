@@ -4,7 +4,7 @@ Nothing heavy is imported here, so that ``--help`` is quick.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -175,7 +175,9 @@ class Distill:
             size = 0 if self.ipc == 1 else 1 if self.ipc <= 10 else 2
             meant |= NETWORKS | (ROBUST_MATCHING if self.robust else PLAIN_MATCHING) | MATCHING[self.method](size)
             meant["learners"] = self.network
-        found = {key: value for key, value in meant.items() if getattr(self, key) in ("auto", 0, None)}
+        # All of these have a default that is no value of its own.
+        unset = {one.name: one.default for one in fields(self)}
+        found = {key: value for key, value in meant.items() if getattr(self, key) == unset[key]}
         resolved = replace(self, **found)
         if resolved.eval_epochs == 0:
             resolved = replace(resolved, eval_epochs=300 if resolved.eval_augment == "none" else 1000)

@@ -19,6 +19,7 @@ from rdd_jax.kernels import kernel_by_name
 from rdd_jax.metrics import Cells
 from rdd_jax.networks import NETWORKS, check_images
 from rdd_jax.optimise import SILENT, Grouped, Progress, optimise, with_solved_labels
+from rdd_jax.parameterise import check_factor
 from rdd_jax.preprocess import Prepared, prepare
 from rdd_jax.selection import IMPORTANCE, Certificate, certify, check_ipc, drawn_by
 from rdd_jax.types import Data, Splits, Synthetic, as_pixels
@@ -72,6 +73,7 @@ def distil(config: Distill, out: Path, resume: bool = False, progress: Progress 
     if not of_groups:
         progress.stage("grouping")
         grouped.fit(0, initial)
+    build.sampler_of(config, grouped.count)  # raises where a batch cannot hold the groups
     if resume:
         run.check_data(splits)
     else:
@@ -110,9 +112,10 @@ def _check_shapes(config: Distill | Evaluate, splits: Splits) -> None:
         return
     check_augment(config.augment, shape)
     if config.by_networks:
-        check_images(
-            build.network_of(config, config.network, splits.train.classes), shape, f"network {config.network!r}"
-        )
+        network = build.network_of(config, config.network, splits.train.classes)
+        check_images(network, shape, f"network {config.network!r}")
+    if config.parameterisation == "multi-formation":
+        check_factor(config.factor, shape)
     counts = np.bincount(splits.train.labels, minlength=splits.train.classes)
     if "kmeans" in config.grouping.split("+") and counts.min() < config.groups_per_class:
         name = splits.train.class_names[counts.argmin()]

@@ -378,7 +378,7 @@ def test_resuming_a_robust_run_refuses_another_grouping(robust, capsys):
         (["--augment", "shift9"], "shift by fewer pixels"),
         (["--ipc", "0"], "ipc is 0"),
         (["--steps", "0"], "steps is 0"),
-        (["--batch", "0"], "batch is 0"),
+        (["--batch", "-1"], "batch is -1"),
         (["--depth", "0"], "depth is 0"),
         (["--seeds", "0"], "seeds is 0"),
         (["--checkpoint-every", "0"], "checkpoint_every is 0"),

@@ -82,7 +82,7 @@ def test_one_step_is_the_update_by_hand():
 
 def test_weights_and_groups_of_a_batch_reach_the_risk():
     examples, synthetic = problem()
-    first_pixel = lambda key, synthetic, batch: Losses(batch.images[:, 0, 0, 0], batch.group, batch.weight)  # noqa: E731
+    first_pixel = lambda *given: Losses(given[-1].images[:, 0, 0, 0], given[-1].group, given[-1].weight)  # noqa: E731
     two = lambda key, examples: (jnp.array([5, 7]), jnp.array([1.0, 3.0]))  # noqa: E731
     group_one = lambda losses: jnp.sum(losses.value * losses.group)  # noqa: E731
     pixel = examples.images[:, 0, 0, 0]

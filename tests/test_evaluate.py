@@ -6,7 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rdd_jax import krr, training
+from rdd_jax import build, krr, training
+from rdd_jax.config import Evaluate
 from rdd_jax.errors import InputError
 from rdd_jax.evaluate import (
     BASELINES,
@@ -15,7 +16,6 @@ from rdd_jax.evaluate import (
     evaluate,
     evaluate_sets,
     krr_learner,
-    learner_by_name,
     network_learner,
     prepare_test,
 )
@@ -120,10 +120,16 @@ def test_network_learner_gives_the_network_of_each_seed():
 
 def test_learners_are_found_by_name():
     assert list(LEARNERS) == ["krr", *NETWORKS]
-    (regressor,) = learner_by_name("krr", KERNEL, 0.1, 2)(synthetic(), [0])
+    learners = build.learners_of(Evaluate("", learners="krr,mlp", net_width=4, eval_epochs=3), KERNEL, 0.1, 2)
+    (regressor,) = learners["krr"](synthetic(), [0])
     np.testing.assert_array_equal(regressor(images()), krr.fit(KERNEL, synthetic(), 0.1)(images()))
+    (ours,), (expected,) = (
+        learner(synthetic(), [3])
+        for learner in (learners["mlp"], network_learner(mlp(2, width=4), training.Recipe(epochs=3)))
+    )
+    np.testing.assert_array_equal(ours(images()), expected(images()))
     with pytest.raises(InputError, match="'mpl': did you mean mlp"):
-        learner_by_name("mpl", KERNEL, 1e-6, 2)
+        build.learners_of(Evaluate("", learners="mpl"), KERNEL, 1e-6, 2)
 
 
 def test_baselines_are_real_examples_of_every_class_for_every_seed():
@@ -143,6 +149,9 @@ def test_baselines_are_real_examples_of_every_class_for_every_seed():
     assert not np.array_equal(sets["random"][5].images, sets["random"][6].images)
 
 
+KRR = {"krr": krr_learner(KERNEL, 0.1)}
+
+
 def prepared(train=40):
     """Two classes apart, in three splits."""
     labels = np.arange(train + 40) % 2
@@ -155,7 +164,7 @@ def test_a_set_stands_beside_baselines_of_its_size():
     data = prepared()
     labels = centred_one_hot(np.array([0, 0, 0, 1, 1, 1]), 2)
     ours = Synthetic(jnp.asarray(data.train[[0, 2, 4, 1, 3, 5]]), labels)
-    results, tables = evaluate_sets(ours, data, KERNEL, 0.1, ["krr"], 3)
+    results, tables = evaluate_sets(ours, data, KRR, 3)
     # Without groups neither metrics of groups nor intervals of them: the accuracy and the clusters.
     assert {one.metric for one in results} == {"accuracy", "cluster_min", "cluster_mean"}
     assert set(tables) == {(name, "krr") for name in ("synthetic", *BASELINES)}
@@ -172,7 +181,7 @@ def test_a_set_stands_beside_baselines_of_its_size():
 
 def test_baselines_are_left_out_where_they_are_not_wanted():
     data = prepared()
-    results, tables = evaluate_sets(synthetic(), data, KERNEL, 0.1, ["krr"], 2, with_baselines=False)
+    results, tables = evaluate_sets(synthetic(), data, KRR, 2, with_baselines=False)
     assert {one.set for one in results} == {"synthetic"}
     assert list(tables) == [("synthetic", "krr")]
 
@@ -180,7 +189,7 @@ def test_baselines_are_left_out_where_they_are_not_wanted():
 def test_a_set_larger_than_a_class_has_no_baselines_and_says_so():
     large = Synthetic(jnp.asarray(images(0, 10)), centred_one_hot(np.arange(10) % 2, 2))
     with pytest.raises(InputError, match="ipc is 5, but class 'x' has 4"):
-        evaluate_sets(large, prepared(train=8), KERNEL, 0.1, ["krr"], 1)
+        evaluate_sets(large, prepared(train=8), KRR, 1)
 
 
 # --- groups ------------------------------------------------------------------------------------------
@@ -270,7 +279,7 @@ def test_the_test_set_is_prepared_with_its_clusters_and_corruptions():
 def test_corruptions_and_clusters_are_measured_without_intervals():
     data = with_groups()
     ours = Synthetic(jnp.asarray(data.train[:4]), centred_one_hot(np.arange(4) % 2, 2))
-    results, _ = evaluate_sets(ours, data, KERNEL, 0.1, ["krr"], 1, corruptions=["invert", "noise"])
+    results, _ = evaluate_sets(ours, data, KRR, 1, corruptions=["invert", "noise"])
     lines = {one.metric: one for one in results if one.set == "synthetic"}
     assert list(lines) == [*BY_GROUP, "cluster_min", "cluster_mean", "accuracy:invert", "accuracy:noise"]
     predict, test = krr.fit(KERNEL, ours, 0.1), data.splits.test

@@ -43,9 +43,9 @@ def counts(monkeypatch):
     """The numbers of groups that distillers were made for."""
     noted, make = [], build.distiller_of
 
-    def distiller_of(config, kernel, groups=1):
+    def distiller_of(config, kernel, groups, classes):
         noted.append(groups)
-        return make(config, kernel, groups)
+        return make(config, kernel, groups, classes)
 
     monkeypatch.setattr(build, "distiller_of", distiller_of)
     return noted

@@ -10,6 +10,7 @@ BETTER = {
     "01_quickstart": ("synthetic", "random"),
     "02_group_robust": ("robust", "plain"),
     "03_provable_selection": ("kernel-herding", "random"),
+    "04_rdd_gradient_matching": ("robust", "plain"),
 }
 """What each notebook prints figures of, the better first."""
 

@@ -1,0 +1,141 @@
+"""Matching by networks, plain and robust: DC, DSA, DM and RDD on clean data and where groups are rare.
+
+    python -m experiments.rdd run --only shift/mnist-fg/dm        # cells whose name starts so; all by default
+    python -m experiments.rdd table
+
+A cell ``TABLE/DATA-IPC/METHOD/WAY/SEED`` is one run folder under ``runs/rdd``, kept when it ends; the script can be
+stopped and started again at any time. Tables: ``clean`` (MNIST and CIFAR-10), ``shift`` (coloured MNIST and CIFAR10-S,
+test sets balanced over the groups) and ``start`` (what a KIP set is worth as the start). Ways: plain; robust (groups
+found without labels, every group an equal say); true (the same with the true groups); importance (plain, batches by
+loss). Steps are the share of the published schedules that two cores allow in minutes: `STEPS` of `PUBLISHED`. Rates
+were chosen on validation. One network a seed is trained on each set; a seed is one of everything.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any, Literal
+
+import tyro
+
+from rdd_jax.config import Distill
+
+FOLDER = Path("runs/rdd")
+SEEDS = range(5)
+
+STEPS = {"dc": 100, "dsa": 100, "rdd": 100, "dm": 500}
+PUBLISHED = {"dc": (1000, 10_000), "dsa": (1000, 10_000), "rdd": (8000, 8000), "dm": (20_000, 20_000)}
+"""Matching steps at 1 and 10 images a class."""
+
+BASE = Distill(seeds=1, baselines=False, corruptions="noise,blur,invert", batch=1000, checkpoint_every=100_000)
+RATES: dict[str, dict[str, Any]] = {"dc": {}, "dsa": {}, "rdd": {}, "dm": {}}
+DATA = {
+    "mnist": {"data": "mnist"},
+    "cifar10": {"data": "cifar10"},
+    "mnist-fg": {"data": "mnist", "shift": "colour-foreground"},
+    "cifar10s": {"data": "cifar10", "shift": "grey"},
+}
+WAYS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "robust": {"robust": True},
+    "true": {"grouping": "labels"},
+    "importance": {"sampler": "stratified+importance"},
+}
+KIP = Distill(labels="fixed", seeds=1, baselines=False, steps=300)
+"""The start of ``start/.../kip``, made in ``runs/rdd/kip``."""
+
+
+def cells(only: str = "", seeds: int = len(SEEDS)) -> Iterator[tuple[str, Distill]]:
+    """``(name, configuration)`` of the cells whose name starts with ``only``, the telling ones first."""
+    for name, config in _all():
+        if name.startswith(only) and config.seed < seeds:
+            yield name, config
+
+
+def _all() -> Iterator[tuple[str, Distill]]:
+    def cell(table: str, data: str, ipc: int, method: str, way: str, seed: int, **more: Any) -> tuple[str, Distill]:
+        options = {**DATA[data], **WAYS.get(way, {}), **RATES[method], **more}
+        # Published with DSA: 1,000 epochs under augmentation; without, the recipe is the same for all.
+        config = replace(BASE, method=method, ipc=ipc, steps=STEPS[method], seed=seed, eval_augment="none", **options)
+        return f"{table}/{data}-{ipc}/{method}/{way}/{seed}", config
+
+    for seed in SEEDS:
+        for way in ("plain", "robust", "true", "importance"):
+            for method in ("dm", "dc", "rdd", "dsa"):
+                for data in ("mnist-fg", "cifar10s"):
+                    yield cell("shift", data, 10, method, way, seed)
+        for ipc in (1, 10):
+            for way in ("plain", "importance", "robust"):
+                for method in ("dm", "dc", "rdd", "dsa"):
+                    for data in ("mnist", "cifar10"):
+                        yield cell("clean", data, ipc, method, way, seed)
+        for data in ("mnist", "cifar10"):
+            for method in ("dm", "dc"):
+                yield cell("start", data, 10, method, "kip", seed, init=str(FOLDER / "kip" / data / str(seed)))
+
+
+def run(only: str, seeds: int) -> None:
+    """Distils every cell that is not finished; interrupted ones are resumed."""
+    from rdd_jax.job import distil
+
+    for name, config in cells(only, seeds):
+        folder = FOLDER / name
+        if (folder / "report.json").exists():
+            continue
+        if config.init.startswith(str(FOLDER)) and not (Path(config.init) / "report.json").exists():
+            start = replace(KIP, data=config.data, seed=config.seed)
+            distil(start, Path(config.init), resume=(Path(config.init) / "config.json").exists())
+        outcome = distil(config, folder, resume=(folder / "config.json").exists())
+        print(name, *(f"{m} {100 * v:.1f}" for m, v in _metrics(outcome.report).items()), flush=True)
+
+
+SHOWN = (
+    "accuracy",
+    "worst_group",
+    "deo_m",
+    "deo_a",
+    "cluster_min",
+    "accuracy:noise",
+    "accuracy:blur",
+    "accuracy:invert",
+)
+
+
+def _metrics(report: dict) -> dict[str, float]:
+    found = {e["metric"]: e["mean"] for e in report["evaluations"] if e["set"] == "synthetic"}
+    return {metric: found[metric] for metric in SHOWN if metric in found}
+
+
+def table() -> None:
+    """Prints the Markdown tables of ``experiments/README.md``: mean ± sample standard deviation over seeds, in %."""
+    rows: dict[str, dict[tuple[str, ...], list[dict]]] = {}
+    for name, _ in cells():
+        file = FOLDER / name / "report.json"
+        if file.exists():
+            which, *key, _ = name.split("/")
+            rows.setdefault(which, {}).setdefault(tuple(key), []).append(json.loads(file.read_text()))
+    for which, lines in rows.items():
+        heads = ["data", "method", "way", "seeds", "steps", "of published", *(m.replace("_", " ") for m in SHOWN)]
+        print(f"\n{which}\n\n| {' | '.join(heads)} |\n|" + "---|" * len(heads))
+        for (data, method, way), reports in lines.items():
+            found = [_metrics(report) for report in reports]
+            steps = reports[0]["steps"]
+            share = steps / PUBLISHED[method][not data.endswith("-1")]
+            figures = [_spread([100 * one[m] for one in found]) if m in found[0] else "" for m in SHOWN]
+            first = [data, method, way, len(reports), steps, f"{100 * share:.1f} %"]
+            print(f"| {' | '.join(map(str, [*first, *figures]))} |")
+
+
+def _spread(values: list[float]) -> str:
+    return f"{mean(values):.1f}" + (f" ± {stdev(values):.1f}" if len(values) > 1 else "")
+
+
+def main(what: tyro.conf.Positional[Literal["run", "table"]], only: str = "", seeds: int = len(SEEDS)) -> None:
+    """Runs cells whose name starts with ``only``, of the first ``seeds`` seeds, or shows what is there."""
+    run(only, seeds) if what == "run" else table()
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
