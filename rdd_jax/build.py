@@ -79,7 +79,9 @@ def check_names(config: Distill) -> None:
         raise InputError("init_strata is 'group', but grouping is 'none': choose a grouping (spurious+kmeans)")
     augment_by_name(config.augment)
     recipe_of(config)
-    network_of(config, config.network, 2)
+    network = network_of(config, config.network, 2)
+    if config.by_networks and config.method != "dm":
+        networks.check_batch(network, config.ipc * formed(config))
     siamese_of(config)
     parameterisation_of(config)
     if config.by_networks and config.grouping == "none":

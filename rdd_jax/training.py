@@ -12,8 +12,9 @@ import optax
 from jaxtyping import Array, Float
 
 from rdd_jax.augment import Augment, none
+from rdd_jax.errors import InputError
 from rdd_jax.kernels.gram import row_blocks
-from rdd_jax.networks.base import Network, check_images
+from rdd_jax.networks.base import Network, check_batch, check_images
 from rdd_jax.types import PRNGKey, Synthetic
 
 
@@ -59,13 +60,17 @@ def train(network: Network, synthetic: Synthetic, seeds: list[int], recipe: Reci
     elsewhere.
 
     Raises:
-      InputError: the images are too small for the network's pooling.
+      InputError: the images are too small for the network's pooling, its outputs are not the classes, or it normalises
+        over a batch of one.
     """
     check_images(network, synthetic.images.shape[1:])
+    recipe = recipe or Recipe()
+    count = len(synthetic.images)
+    check_batch(network, min(recipe.batch, count, count % recipe.batch or count))
     synthetic = synthetic._replace(labels=targets(synthetic.labels))
     keys = jax.vmap(jax.random.key)(jnp.array(seeds))
     together = jax.default_backend() != "cpu"
-    variables = _train(network, recipe or Recipe(), synthetic, keys, together)
+    variables = _train(network, recipe, synthetic, keys, together)
     return [jax.tree.map(itemgetter(i), variables) for i in range(len(seeds))]
 
 
@@ -117,7 +122,15 @@ def update(loss: Callable, optimizer: optax.GradientTransformation, carry: Train
 
 
 def cross_entropy(logits: Float[Array, "n k"], labels: Float[Array, "n k"]) -> Float[Array, " n"]:
-    """Of every example, to distributions over classes."""
+    """Of every example, to distributions over classes.
+
+    Raises:
+      InputError: when traced, another number of logits than of classes.
+    """
+    if logits.shape[-1] != labels.shape[-1]:
+        raise InputError(
+            f"the network gives {logits.shape[-1]} outputs for {labels.shape[-1]} classes: make it with as many"
+        )
     return optax.softmax_cross_entropy(logits, labels)
 
 

@@ -177,6 +177,17 @@ def test_the_embeddings_of_a_batch_do_not_depend_on_blocks(monkeypatch):
     np.testing.assert_allclose(make("dm", network, CLASSES)(KEY, variables, synthetic, batch).value, whole, rtol=1e-5)
 
 
+def test_networks_that_do_not_fit_are_refused_before_compiling():
+    synthetic, batch = problem(dtype=jnp.float32)
+    other = mlp(CLASSES + 1, width=6)
+    with pytest.raises(InputError, match="the network gives 4 outputs for 3 classes"):
+        make("dc", other, CLASSES)(KEY, variables_of(other, jnp.float32), synthetic, batch)
+    over_batch = convnet(CLASSES, depth=1, width=4, norm="batch")
+    one = jax.tree.map(lambda leaf: leaf[:CLASSES], synthetic)
+    with pytest.raises(InputError, match="a batch would hold a single image"):
+        make("dc", over_batch, CLASSES)(KEY, variables_of(over_batch, jnp.float32), one, batch)
+
+
 @pytest.mark.parametrize("name", MEMBERS)
 def test_cells_that_do_not_fit_are_refused_before_computing(name):
     network = NETWORKS["mlp"]

@@ -109,7 +109,11 @@ def test_published_settings_are_spelt_out():
         ({"batch": 5}, "batch is 5"),
         ({"eval_average": 1.0}, "eval_average is 1.0"),
         ({"eval_augment": "flop"}, "did you mean flip"),
-        ({"network": "convnet", "norm": "batch", "eval_epochs": -2}, "eval_epochs is -2"),
+        ({"eval_epochs": -2}, "eval_epochs is -2"),
+        (
+            {"method": "dc", "norm": "batch"},
+            "norm 'batch' takes statistics over a batch, but a batch would hold a single",
+        ),
     ],
 )
 def test_bad_values_are_refused_and_nothing_is_written(options, message, tmp_path):

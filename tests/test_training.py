@@ -190,3 +190,12 @@ def test_logits_do_not_depend_on_the_block(block, dispatched, monkeypatch):
     outputs = training.logits(network, variables, images, block)
     assert outputs.shape == (7, 2)
     np.testing.assert_allclose(outputs, network.apply(variables, jnp.asarray(images)), rtol=1e-5, atol=1e-6)
+
+
+def test_a_network_that_does_not_fit_is_refused_before_compiling():
+    synthetic, _ = separable(9)
+    with pytest.raises(InputError, match="the network gives 3 outputs for 2 classes"):
+        training.train(mlp(3, width=4), synthetic, [0], RECIPE)
+    over_batch = convnet(2, depth=1, width=4, norm="batch")
+    with pytest.raises(InputError, match="a batch would hold a single image"):
+        training.train(over_batch, synthetic, [0], RECIPE)  # batches of 8 and of 1

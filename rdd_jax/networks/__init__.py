@@ -1,7 +1,7 @@
 """Finite networks: ``Network(init, features, apply)`` around Flax."""
 
 from rdd_jax.errors import choose
-from rdd_jax.networks.base import Network, check_images, from_flax
+from rdd_jax.networks.base import Network, check_batch, check_images, from_flax
 from rdd_jax.networks.classics import alexnet, lenet, resnet18, vgg11
 from rdd_jax.networks.convnet import convnet
 from rdd_jax.networks.mlp import mlp
@@ -27,6 +27,7 @@ __all__ = [
     "NETWORKS",
     "Network",
     "alexnet",
+    "check_batch",
     "check_images",
     "convnet",
     "from_flax",

@@ -75,6 +75,15 @@ def from_flax(
     return Network(_Init(module), embed, classify, smallest, batch_statistics)
 
 
+def check_batch(network: Network, size: int) -> None:
+    """Raises `InputError` where a batch of ``size`` images is too small for statistics over it."""
+    if network.batch_statistics and size < 2:
+        raise InputError(
+            "norm 'batch' takes statistics over a batch, but a batch would hold a single image: use norm 'instance' or "
+            "more images"
+        )
+
+
 def check_images(network: Network, shape: tuple[int, ...], name: str = "this network") -> None:
     """Raises `InputError` where images of ``shape = (h, w, c)`` are too small for the network."""
     if min(shape[:2]) < network.smallest:

@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Int
 
 from rdd_jax.augment import Augment, none
 from rdd_jax.errors import InputError, at_least
-from rdd_jax.networks.base import Network
+from rdd_jax.networks.base import Network, check_batch
 from rdd_jax.objectives.base import Objective
 from rdd_jax.training import cross_entropy
 from rdd_jax.types import Batch, Losses, PRNGKey, Synthetic
@@ -67,7 +67,8 @@ def gradient_matching(network: Network, cells: int, distance: Distance = cosine,
       augment: the same transform for real and synthetic images, where it is one a call (`augment.dsa`): DSA.
 
     Raises:
-      InputError: when traced, a batch that ``cells`` does not divide, or ``cells`` that the classes do not.
+      InputError: when traced, a batch that ``cells`` does not divide, ``cells`` that the classes do not, a network of
+        another number of outputs, or batch statistics of one image a class.
     """
     at_least("cells", cells, 1)
 
@@ -90,6 +91,7 @@ def gradient_matching(network: Network, cells: int, distance: Distance = cosine,
         labels = in_cells(batch.labels + 1 / classes)
         real = jax.lax.map(lambda cell: gradient(*cell), (in_cells(images), labels, weight))
         rows = _by_class(synthetic, classes)
+        check_batch(network, rows.shape[1])
         images = augment(key, synthetic.images)[rows]
         labels = synthetic.labels[rows] + 1 / classes
         ours = jax.vmap(gradient)(images, labels, jnp.full(rows.shape, 1 / rows.shape[1]))
