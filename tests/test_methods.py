@@ -112,7 +112,7 @@ def test_published_settings_are_spelt_out():
         ({"eval_epochs": -2}, "eval_epochs is -2"),
         (
             {"method": "dc", "norm": "batch"},
-            "norm 'batch' takes statistics over a batch, but a batch would hold a single",
+            "norm 'batch' takes statistics",
         ),
     ],
 )
