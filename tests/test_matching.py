@@ -7,10 +7,11 @@ import optax
 import pytest
 from jax.test_util import check_grads
 
-from rdd_jax import augment, objectives, risk
+from rdd_jax import augment, objectives, risk, sampling, trajectory
+from rdd_jax.distill import make_distiller
 from rdd_jax.errors import InputError
 from rdd_jax.networks import convnet, mlp
-from rdd_jax.types import Batch, Synthetic
+from rdd_jax.types import Batch, Examples, Synthetic
 
 KEY = jax.random.key(0)
 CLASSES, IPC, PER = 3, 2, 4
@@ -218,3 +219,27 @@ def test_one_step_of_gradient_matching_moves_images_towards_the_match():
         value, gradient = jax.value_and_grad(of)(synthetic.images)
         step = 1e-2 / optax.tree.norm(gradient)
         assert of(synthetic.images - step * gradient) < value
+
+
+GOLDEN = {
+    "dc": (23.383527627731524, 0.30261435920740243),
+    "squared": (11.623620159015978, 0.4125466875265145),
+    "dm": (7.400072441955483, 0.21092655038248068),
+}
+"""Loss of the first step, and how far it moves the images: recorded, so that a change is noticed."""
+
+
+@pytest.mark.parametrize("name", MEMBERS)
+def test_the_first_step_is_the_recorded_one(name, x64):
+    network, cells = NETWORKS["convnet"], 2 * CLASSES
+    synthetic, batch = problem(cells)
+    distiller = make_distiller(
+        make(name, network, cells),
+        sampling.stratified(4 * cells, cells),
+        risk.grouped(risk.mean, risk.plus(risk.mean, risk.worst), cells),
+        optax.sgd(0.1, 0.5),
+        trajectory=trajectory.fresh(network),
+    )
+    state, info = distiller.step(KEY, distiller.init(synthetic), Examples(batch.images, batch.labels, batch.group))
+    moved = jnp.linalg.norm((distiller.decode(state).images - synthetic.images).ravel())
+    np.testing.assert_allclose((info.loss, moved), GOLDEN[name], rtol=1e-6)
