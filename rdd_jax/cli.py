@@ -142,13 +142,13 @@ def _print_report(values: dict) -> None:
 
 def _draw_table(header: list[str], rows: list[list[str]], title: str | None = None) -> None:
     """On standard output; the line of the synthetic set in bold."""
-    import rich
+    from rich.console import Console
     from rich.table import Column, Table
 
     table = Table(*(Column(name, overflow="fold") for name in header), title=title)
     for row in rows:
         table.add_row(*row, style="bold" if row[0] == "synthetic" else None)
-    rich.print(table)
+    Console().print(table)
 
 
 class _Drawn:

@@ -121,7 +121,7 @@ def update(loss: Callable, optimizer: optax.GradientTransformation, carry: Train
     return carry._replace(variables=optax.apply_updates(carry.variables, updates), optimizer=state)
 
 
-def cross_entropy(logits: Float[Array, "n k"], labels: Float[Array, "n k"]) -> Float[Array, " n"]:
+def cross_entropy(logits: Float[Array, "n j"], labels: Float[Array, "n k"]) -> Float[Array, " n"]:
     """Of every example, to distributions over classes.
 
     Raises:

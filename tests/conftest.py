@@ -3,6 +3,9 @@
 import os
 from pathlib import Path
 
+# Before NumPy: idle OpenBLAS threads spin on the cores that the other worker's tests want.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import jax
 import pytest
 from jaxtyping import install_import_hook

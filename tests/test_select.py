@@ -173,7 +173,7 @@ def test_starts_that_do_not_fit_are_refused(coreset, tmp_path, capsys):
         assert not (tmp_path / "run").exists()
         return capsys.readouterr().err
 
-    assert "ipc is 50: give the same number" in refused("--init", coreset, "--ipc", 50)
+    assert "but 50 are wanted: give the same number" in refused("--init", coreset, "--ipc", 50)
     assert "did you mean kernel-herding" in refused("--init", "kernel-herdin")
     assert "neither a run folder nor an .npz" in refused("--init", coreset.with_suffix(".png"))
     assert "but grouping is 'none'" in refused("--init-strata", "group")

@@ -39,7 +39,7 @@ def cosine(a: Float[Array, "i o"], b: Float[Array, "i o"]) -> Float[Array, ""]:
 
 def _norms(a: Float[Array, "i o"]) -> Float[Array, " o"]:
     """Of columns, with a gradient at 0."""
-    return jnp.sqrt(jnp.maximum(jnp.sum(a**2, 0), 1e-24))
+    return jnp.sqrt(jnp.maximum(jnp.sum(a**2, 0), 1e-36))
 
 
 def squared(a: Float[Array, "i o"], b: Float[Array, "i o"]) -> Float[Array, ""]:
