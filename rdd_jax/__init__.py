@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         selection,
         shifts,
         training,
+        trajectory,
         types,
     )
 
@@ -77,5 +78,6 @@ __all__ = [
     "selection",
     "shifts",
     "training",
+    "trajectory",
     "types",
 ]
