@@ -1,6 +1,7 @@
 """What every test shares: shapes checked while it runs, float64 on demand, real data or a reason why not."""
 
 import os
+import tempfile
 from pathlib import Path
 
 # Before NumPy: idle OpenBLAS threads spin on the cores that the other worker's tests want.
@@ -14,6 +15,10 @@ from jaxtyping import install_import_hook
 install_import_hook("rdd_jax", "beartype.beartype")
 # No silent [n] + [m, n]: a transposed operand should fail, not broadcast.
 jax.config.update("jax_numpy_rank_promotion", "raise")
+# What one test of this process compiled, the others need not.
+compiled = tempfile.TemporaryDirectory(prefix="rdd-jax-tests-")
+jax.config.update("jax_compilation_cache_dir", compiled.name)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 REAL_DATA = ("mnist", "cifar10")
 

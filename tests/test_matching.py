@@ -20,9 +20,9 @@ NETWORKS = {"convnet": convnet(CLASSES, depth=1, width=4), "mlp": mlp(CLASSES, w
 
 def make(name, network, cells, **options):
     if name == "dm":
-        return objectives.distribution_matching(network, cells, **options)
+        return jax.jit(objectives.distribution_matching(network, cells, **options))
     distance = objectives.DISTANCES["squared" if name == "squared" else "cosine"]
-    return objectives.gradient_matching(network, cells, distance, **options)
+    return jax.jit(objectives.gradient_matching(network, cells, distance, **options))
 
 
 MEMBERS = ("dc", "squared", "dm")
@@ -95,7 +95,7 @@ def test_distances_are_those_of_a_plain_loop_over_cells(name, kind, cells, x64):
     network = NETWORKS[kind]
     synthetic, batch = problem(cells)
     variables = variables_of(network)
-    losses = jax.jit(make(name, network, cells))(KEY, variables, synthetic, batch)
+    losses = make(name, network, cells)(KEY, variables, synthetic, batch)
     np.testing.assert_allclose(losses.value, by_loop(name, network, variables, synthetic, batch, cells), rtol=1e-9)
     np.testing.assert_array_equal(losses.group, np.arange(cells))
     np.testing.assert_array_equal(losses.weight, 1)
@@ -113,7 +113,7 @@ def test_gradients_with_respect_to_images_and_labels_agree_with_finite_differenc
             make(name, network, 2 * CLASSES)(KEY, variables, Synthetic(jnp.asarray(images), jnp.asarray(labels)), batch)
         )
 
-    check_grads(loss, (synthetic.images, synthetic.labels), order=1, modes=("rev",), atol=1e-5, rtol=1e-5)
+    check_grads(jax.jit(loss), (synthetic.images, synthetic.labels), order=1, modes=("rev",), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", MEMBERS)

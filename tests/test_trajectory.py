@@ -83,11 +83,11 @@ def test_networks_of_a_pool_take_turns_with_ages_apart():
 def test_a_lesson_on_the_synthetic_set_is_gradient_descent_on_it():
     synthetic, data = problem()
     variables = NETWORK.init(KEY, synthetic.images)
-    lesson = trajectory.on_synthetic(NETWORK, SGD, steps=3)
+    lesson = jax.jit(trajectory.on_synthetic(NETWORK, SGD, steps=3))
     taught = lesson(KEY, Training(variables, SGD.init(variables)), synthetic, data).variables
     for _ in range(3):  # the whole set is one batch
         loss = lambda v: jnp.mean(cross_entropy(NETWORK.apply(v, synthetic.images), synthetic.labels + 0.5))  # noqa: E731
-        variables = jax.tree.map(lambda a, g: a - RATE * g, variables, jax.grad(loss)(variables))
+        variables = jax.tree.map(lambda a, g: a - RATE * g, variables, jax.jit(jax.grad(loss))(variables))
     np.testing.assert_allclose(leaves(taught), leaves(variables), rtol=1e-4, atol=1e-6)
 
 
@@ -115,12 +115,12 @@ def robust_loss(variables, synthetic, data, index):
 def test_a_robust_lesson_follows_the_gradient_of_its_risk_and_not_of_the_mean(x64):
     synthetic, data = problem(dtype=jnp.float64)
     variables = jax.tree.map(lambda leaf: leaf.astype(float), NETWORK.init(KEY, synthetic.images))
-    lesson = trajectory.on_real(NETWORK, SGD, uniform(16), 1, ROBUST)
+    lesson = jax.jit(trajectory.on_real(NETWORK, SGD, uniform(16), 1, ROBUST))
     taught = lesson(KEY, Training(variables, SGD.init(variables)), synthetic, data).variables
     moved = (leaves(variables) - leaves(taught)) / RATE
     index, _ = uniform(16)(jax.random.split(jax.random.fold_in(KEY, 0))[0], data)
     loss = robust_loss(variables, synthetic, data, index)
-    np.testing.assert_allclose(moved, leaves(jax.grad(loss)(variables)), rtol=1e-8, atol=1e-10)
+    np.testing.assert_allclose(moved, leaves(jax.jit(jax.grad(loss))(variables)), rtol=1e-8, atol=1e-10)
     plain = leaves(jax.grad(lambda v: loss(v, plain=True))(variables))
     assert moved @ plain / np.linalg.norm(moved) / np.linalg.norm(plain) < 0.999
 
@@ -130,7 +130,7 @@ def test_the_gradient_of_the_robust_inner_loss_agrees_with_finite_differences(x6
     variables = jax.tree.map(lambda leaf: leaf.astype(float), NETWORK.init(KEY, synthetic.images))
     loss = robust_loss(variables, synthetic, data, jnp.arange(16))
     # A small step: kinks, where losses tie at the quantile, lie close.
-    check_grads(loss, (variables,), order=1, modes=("rev",), atol=1e-6, rtol=1e-6, eps=1e-7)
+    check_grads(jax.jit(loss), (variables,), order=1, modes=("rev",), atol=1e-6, rtol=1e-6, eps=1e-7)
 
 
 def test_groups_of_the_data_serve_in_the_place_of_the_nearest():
@@ -138,8 +138,10 @@ def test_groups_of_the_data_serve_in_the_place_of_the_nearest():
     variables = NETWORK.init(KEY, synthetic.images)
     start = Training(variables, SGD.init(variables))
     risky = risk.grouped(risk.mean, risk.worst, 2)
-    of_data = trajectory.on_real(NETWORK, SGD, uniform(16), 1, risky, nearest=False)(KEY, start, synthetic, data)
-    plain = trajectory.on_real(NETWORK, SGD, uniform(16), 1)(KEY, start, synthetic, data)
+    of_data, plain = (
+        jax.jit(trajectory.on_real(NETWORK, SGD, uniform(16), 1, which, nearest=False))(KEY, start, synthetic, data)
+        for which in (risky, None)
+    )
     index, _ = uniform(16)(jax.random.split(jax.random.fold_in(KEY, 0))[0], data)
 
     def loss(v):
@@ -147,7 +149,7 @@ def test_groups_of_the_data_serve_in_the_place_of_the_nearest():
         by_group = [jnp.sum(value * (data.groups[index] == g)) / jnp.sum(data.groups[index] == g) for g in (0, 1)]
         return jnp.mean(value) + jnp.maximum(*by_group)
 
-    expected = jax.tree.map(lambda a, g: a - RATE * g, variables, jax.grad(loss)(variables))
+    expected = jax.tree.map(lambda a, g: a - RATE * g, variables, jax.jit(jax.grad(loss))(variables))
     np.testing.assert_allclose(leaves(of_data.variables), leaves(expected), rtol=1e-4, atol=1e-6)
     assert np.abs(leaves(of_data.variables) - leaves(plain.variables)).max() > 1e-3
 
