@@ -126,12 +126,11 @@ def evaluation(options: Options, network: Network) -> None:
     synthetic, test = noise(10 * CLASSES), np.asarray(noise(10_000).images)
     recipe = training.Recipe(epochs=options.epochs)
 
-    def work(count: int, epochs: int) -> None:
-        trained = training.train(network, synthetic, list(range(count)), recipe._replace(epochs=epochs))
-        for variables in trained:
+    def work() -> None:
+        for variables in training.train(network, synthetic, list(range(options.networks)), recipe):
             training.logits(network, variables, test)
 
-    seconds = timed(lambda: work(options.networks, options.epochs))
+    seconds = timed(work)
     arguments = ("--networks", str(options.networks), "--epochs", str(options.epochs))
     found = torch_seconds(options, "torch_evaluation.py", *arguments)
     flops = options.networks * forward_flops() * (3 * options.epochs * 100 + 10_000)

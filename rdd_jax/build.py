@@ -245,9 +245,8 @@ def recipe_of(config: Distill | Evaluate) -> training.Recipe:
     """The recipe by which networks are trained in an evaluation."""
     if not 0 <= config.eval_average < 1:
         raise InputError(f"eval_average is {config.eval_average}: it is a decay, at least 0 and below 1")
-    epochs = config.eval_epochs or (300 if config.eval_augment == "none" else 1000)
-    at_least("eval_epochs", epochs, 1)
-    return training.Recipe(epochs, augment=augment_by_name(config.eval_augment), average=config.eval_average)
+    at_least("eval_epochs", config.epochs, 1)
+    return training.Recipe(config.epochs, augment=augment_by_name(config.eval_augment), average=config.eval_average)
 
 
 def trajectory_of(config: Distill, network: networks.Network, groups: int, classes: int) -> trajectory.Trajectory:

@@ -148,26 +148,32 @@ def stratified(batch: int, groups: int, mix: float = 1.0, unbiased: bool = True)
 
     def sample(key: PRNGKey, data: Examples):
         order = jnp.argsort(data.groups)
-        counts = jnp.bincount(data.groups, length=groups)
-        last = jnp.cumsum(counts)
-        present = jnp.repeat(counts > 0, per)
-        group = jnp.repeat(jnp.arange(groups), per)
-        uniform = jax.random.uniform(key, (groups, per))
+        counts = jnp.bincount(data.groups, length=groups)[:, None]
+        last = jnp.cumsum(counts, 0)
+        first = last - counts
+        at = jax.random.uniform(key, (groups, per))
+        # After rounding a draw stays in its group; that of a group without examples is any.
+        inside = lambda place: jnp.maximum(jnp.clip(place, first, last - 1), 0)  # noqa: E731
         if mix == 1:
-            member = (uniform * counts[:, None]).astype(int).reshape(-1)
-            index = order[jnp.minimum(last[group] - counts[group] + member, len(order) - 1)]
-            return index, present.astype(float)
-        within = _within(data, data.groups, groups, counts, mix)[order]
-        cumulated = jnp.concatenate([jnp.zeros(1), jnp.cumsum(within)])
-        low, high = cumulated[last - counts], cumulated[last]
-        at = low[:, None] + (high - low)[:, None] * (jnp.arange(per)[None, :] + uniform) / per
-        place = jnp.searchsorted(cumulated, at.reshape(-1), side="right") - 1
-        place = jnp.clip(place, (last - counts)[group], last[group] - 1)
-        index = order[jnp.maximum(place, 0)]
-        weight = 1 / (counts[group] * within[jnp.maximum(place, 0)]) if unbiased else jnp.ones(len(group))
-        return index, jnp.where(present, weight, 0)
+            place = inside(first + (at * counts).astype(int))
+            weight = jnp.ones(place.shape)
+        else:
+            within = _within(data, data.groups, groups, counts[:, 0], mix)[order]
+            place = inside(_quantile(within, first, last, at))
+            weight = 1 / (counts * within[place]) if unbiased else jnp.ones(place.shape)
+        return order[place].reshape(-1), jnp.where(counts > 0, weight, 0).reshape(-1)
 
     return sample
+
+
+def _quantile(
+    within: Float[Array, " n"], first: Int[Array, "g 1"], last: Int[Array, "g 1"], at: Float[Array, "g per"]
+) -> Int[Array, "g per"]:
+    """Where the cumulated probabilities of a group, ``within[first:last]``, reach ``(j + at) / per`` of their sum."""
+    cumulated = jnp.concatenate([jnp.zeros(1), jnp.cumsum(within)])
+    low, high = cumulated[first], cumulated[last]
+    wanted = low + (high - low) * (jnp.arange(at.shape[1])[None, :] + at) / at.shape[1]
+    return jnp.searchsorted(cumulated, wanted, side="right") - 1
 
 
 LOSSES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {

@@ -79,7 +79,6 @@ def _train(network: Network, recipe: Recipe, synthetic: Synthetic, keys: Array, 
     """The variables of every key, stacked."""
     images = len(synthetic.images)
     optimizer = recipe.optimizer(images)
-    loss = lambda v, x, y: jnp.mean(cross_entropy(network.apply(v, x), y))  # noqa: E731
 
     def train_one(key: PRNGKey):
         init_key, epoch_key = jax.random.split(key)
@@ -89,7 +88,7 @@ def _train(network: Network, recipe: Recipe, synthetic: Synthetic, keys: Array, 
             order_key, augment_key = jax.random.split(jax.random.fold_in(epoch_key, i))
             for number, index in enumerate(_batches(order_key, images, recipe.batch)):
                 drawn = recipe.augment(jax.random.fold_in(augment_key, number), synthetic.images[index])
-                carry = update(loss, optimizer, carry, drawn, synthetic.labels[index])
+                carry = update(mean_loss(network), optimizer, carry, drawn, synthetic.labels[index])
                 carry = _averaged(recipe, carry)
             return carry
 
@@ -119,6 +118,11 @@ def update(loss: Callable, optimizer: optax.GradientTransformation, carry: Train
     gradient = jax.grad(loss)(carry.variables, *batch)
     updates, state = optimizer.update(gradient, carry.optimizer, carry.variables)
     return carry._replace(variables=optax.apply_updates(carry.variables, updates), optimizer=state)
+
+
+def mean_loss(network: Network) -> Callable[[Any, Array, Array], Float[Array, ""]]:
+    """``loss(variables, images, labels)``: the mean `cross_entropy`."""
+    return lambda variables, images, labels: jnp.mean(cross_entropy(network.apply(variables, images), labels))
 
 
 def cross_entropy(logits: Float[Array, "n j"], labels: Float[Array, "n k"]) -> Float[Array, " n"]:

@@ -18,7 +18,7 @@ from rdd_jax.errors import at_least
 from rdd_jax.networks.base import Network
 from rdd_jax.risk import Risk
 from rdd_jax.sampling import Sampler
-from rdd_jax.training import Training, cross_entropy, update
+from rdd_jax.training import Training, cross_entropy, mean_loss, update
 from rdd_jax.types import Examples, Losses, PRNGKey, Synthetic
 
 
@@ -124,8 +124,8 @@ def on_synthetic(
         def one(i, training):
             order_key, augment_key = jax.random.split(jax.random.fold_in(key, i))
             index = jax.random.permutation(order_key, len(labels))[:batch]
-            loss = lambda v, x, y: jnp.mean(cross_entropy(network.apply(v, x), y))  # noqa: E731
-            return update(loss, optimizer, training, augment(augment_key, synthetic.images[index]), labels[index])
+            images = augment(augment_key, synthetic.images[index])
+            return update(mean_loss(network), optimizer, training, images, labels[index])
 
         return jax.lax.fori_loop(0, steps, one, training)
 

@@ -161,7 +161,7 @@ def _classes(synthetic: Synthetic, cells: int) -> tuple[int, Int[Array, " cells"
 
 
 def _by_class(synthetic: Synthetic, classes: int) -> Int[Array, "classes ipc"]:
-    """The rows of every class; as many of each, so that an unstable sort by class has them in equal parts."""
+    """The rows of every class, of which there are as many of each: soft labels are to keep their largest entry."""
     return jnp.argsort(jnp.argmax(synthetic.labels, 1)).reshape(classes, -1)
 
 
