@@ -2,14 +2,16 @@
 
     python -m experiments.rdd run --only shift/mnist-fg-10/dm     # cells whose name starts so; all by default
     python -m experiments.rdd table
+    python -m experiments.rdd figure
 
 A cell ``TABLE/DATA-IPC/METHOD/WAY/SEED`` is one run folder under ``runs/rdd``, kept when it ends; the script can be
-stopped and started again at any time. Tables: ``mlp`` (all data, matched through and learned by an MLP, with which two
-cores get far), and with the published ConvNet ``clean`` (MNIST and CIFAR-10), ``shift`` (coloured MNIST and CIFAR10-S,
-test sets balanced over the groups) and ``start`` (what a KIP set is worth as the start). Ways: plain; robust (groups
-found without labels, every group an equal say); true (the same with the true groups); importance (plain, batches by
-loss). Steps are the share of the published schedules that two cores allow in minutes: `STEPS` of `PUBLISHED`. The
-recipe is the same for all ways of a method. One network a seed is trained on each set; a seed is one of everything.
+stopped and started again at any time. Tables: with the published ConvNet ``clean`` (MNIST and CIFAR-10) and ``shift``
+(coloured MNIST and CIFAR10-S, test sets balanced over the groups); ``mlp``, the same at 10 images a class through and
+for an MLP, with which two cores get far; ``start``, what a KIP set is worth as the start of a short run (MLP). Ways:
+plain; robust (groups found without labels, every group an equal say); true (the same with the true groups);
+importance (plain, batches by loss); kip and random starts. Steps are the share of the published schedules that two
+cores allow in minutes: `STEPS` of `PUBLISHED`. The recipe is the same for all ways of a method. One network a seed is
+trained on each set; a seed is one of everything.
 """
 
 import json
@@ -24,10 +26,11 @@ import tyro
 from rdd_jax.config import Distill
 
 FOLDER = Path("runs/rdd")
+FIGURE = Path("experiments/figures/rdd.png")
 SEEDS = range(5)
 
 STEPS = {
-    "convnet": {"dc": 100, "dsa": 100, "rdd": 100, "dm": 500},
+    "convnet": {"dc": 100, "dsa": 100, "rdd": 100, "dm": 300},
     "mlp": {"dc": 1000, "rdd": 1000, "dm": 5000},
 }
 PUBLISHED = {"dc": (1000, 10_000), "dsa": (1000, 10_000), "rdd": (8000, 8000), "dm": (20_000, 20_000)}
@@ -52,6 +55,8 @@ WAYS: dict[str, dict[str, Any]] = {
 }
 KIP = Distill(labels="fixed", seeds=1, baselines=False, steps=300)
 """The start of ``start/.../kip``, made in ``runs/rdd/kip``."""
+START = 50
+"""Steps from it."""
 
 
 def cells(only: str = "", seeds: int = len(SEEDS)) -> Iterator[tuple[str, Distill]]:
@@ -63,9 +68,9 @@ def cells(only: str = "", seeds: int = len(SEEDS)) -> Iterator[tuple[str, Distil
 
 def _all() -> Iterator[tuple[str, Distill]]:
     def cell(table: str, data: str, ipc: int, method: str, way: str, seed: int, **more: Any) -> tuple[str, Distill]:
-        network = "mlp" if table == "mlp" else "convnet"
-        options = {**DATA[data], **WAYS.get(way, {}), **RATES[network].get(method, {}), **more}
-        options |= {"network": network, "learners": LEARNERS[network], "steps": STEPS[network][method]}
+        network = "mlp" if table in ("mlp", "start") else "convnet"
+        options = {"network": network, "learners": LEARNERS[network], "steps": STEPS[network][method]}
+        options |= {**DATA[data], **WAYS.get(way, {}), **RATES[network].get(method, {}), **more}
         options["baselines"] = (table, method, way) == ("mlp", "dm", "plain")  # once for all: they are real images
         # Published with DSA: 1,000 epochs under augmentation; without, the recipe is the same for all.
         config = replace(BASE, method=method, ipc=ipc, seed=seed, eval_augment="none", **options)
@@ -87,7 +92,9 @@ def _all() -> Iterator[tuple[str, Distill]]:
                         yield cell("clean", data, ipc, method, way, seed)
         for data in ("mnist", "cifar10"):
             for method in ("dm", "dc"):
-                yield cell("start", data, 10, method, "kip", seed, init=str(FOLDER / "kip" / data / str(seed)))
+                yield cell("start", data, 10, method, "random", seed, steps=START)
+                kip = str(FOLDER / "kip" / data / str(seed))
+                yield cell("start", data, 10, method, "kip", seed, steps=START, init=kip)
 
 
 def run(only: str, seeds: int) -> None:
@@ -149,13 +156,28 @@ def table() -> None:
             print(f"| {' | '.join([*key, str(len(lines)), *figures])} |")
 
 
+def figure() -> None:
+    """Draws the cells of coloured MNIST, DM plain, robust and with the true groups, seed 0."""
+    from rdd_jax.config import Compare
+    from rdd_jax.job import compare_job
+
+    FIGURE.parent.mkdir(exist_ok=True)
+    ways = ("plain", "robust", "true")
+    compare_job(Compare(tuple(str(FOLDER / f"mlp/mnist-fg-10/dm/{way}/0") for way in ways), out=str(FIGURE)))
+
+
 def _spread(values: list[float]) -> str:
     return f"{mean(values):.1f}" + (f" ± {stdev(values):.1f}" if len(values) > 1 else "")
 
 
-def main(what: tyro.conf.Positional[Literal["run", "table"]], only: str = "", seeds: int = len(SEEDS)) -> None:
+def main(
+    what: tyro.conf.Positional[Literal["run", "table", "figure"]], only: str = "", seeds: int = len(SEEDS)
+) -> None:
     """Runs cells whose name starts with ``only``, of the first ``seeds`` seeds, or shows what is there."""
-    run(only, seeds) if what == "run" else table()
+    if what == "run":
+        run(only, seeds)
+    else:
+        {"table": table, "figure": figure}[what]()
 
 
 if __name__ == "__main__":
