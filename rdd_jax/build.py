@@ -55,9 +55,6 @@ def check_names(config: Distill) -> None:
         ("method", config.method, METHODS),
         (f"labels of {config.method}", config.labels, LABELS[config.by_networks]),
         ("optimizer", config.optimizer, OPTIMIZERS),
-        ("net_train", config.net_train, ("none", "synthetic", "real")),
-        ("net_groups", config.net_groups, ("nearest", "data")),
-        ("distance", config.distance, objectives.DISTANCES),
         ("schedule", config.schedule, SCHEDULES),
         ("init_draw", config.init_draw, selection.DRAWS),
         ("init_strata", config.init_strata, ("class", "group")),
@@ -66,10 +63,9 @@ def check_names(config: Distill) -> None:
     ):
         if value not in options:
             raise unknown(what, value, options)
-    counts = ("ipc", "steps", "checkpoint_every", "refit_every", "refresh_every", "pool", "batch", "eval_epochs")
-    for what in (*counts, "net_period", "net_steps", "net_batch"):
+    for what in ("ipc", "steps", "checkpoint_every", "refit_every", "refresh_every", "pool", "batch", "eval_epochs"):
         at_least(what, getattr(config, what), 1)
-    _check_positive(config, "reg", "label_reg", "zca_reg", "lr", "sharpness", "select_ridge", "net_lr")
+    _check_positive(config, "reg", "label_reg", "zca_reg", "lr", "sharpness", "select_ridge")
     kernel_by_name(config.kernel, config.depth)
     if config.init not in initialise.NAMES and not Path(config.init).exists():
         raise unknown("init", config.init, (*initialise.NAMES, "a run folder", "an .npz file"))
@@ -79,18 +75,8 @@ def check_names(config: Distill) -> None:
         raise InputError("init_strata is 'group', but grouping is 'none': choose a grouping (spurious+kmeans)")
     augment_by_name(config.augment)
     recipe_of(config)
-    network = network_of(config, config.network, 2)
-    if config.by_networks and config.method != "dm":
-        networks.check_batch(network, config.ipc * formed(config))
-    siamese_of(config)
+    _check_networks(config)
     parameterisation_of(config)
-    if config.by_networks and config.grouping == "none":
-        raise InputError(f"grouping is 'none', but {config.method} compares groups: use class, or a finer grouping")
-    if config.by_networks and config.method != "dm" and "stratified" not in config.sampler:
-        raise InputError(
-            f"sampler is {config.sampler!r}, but {config.method} compares gradients group by group: use stratified or "
-            "stratified+importance"
-        )
     shift_by_name(config.shift, config.bias, config.share)
     # Checked whether used or not, as are bias and share.
     risk.check_tau(tau_of(config))
@@ -107,6 +93,34 @@ def check_names(config: Distill) -> None:
         raise InputError(f"grouping is {config.grouping!r}, but label-solve has no risk over groups: use method kip")
     learner_names(config.learners, config.seeds)
     corruption_names(config.corruptions)
+
+
+def _check_networks(config: Distill) -> None:
+    """What only matters to methods that match; names and numbers are checked whether used or not."""
+    for what, value, options in (
+        ("net_train", config.net_train, ("none", "synthetic", "real")),
+        ("net_groups", config.net_groups, ("nearest", "data")),
+        ("distance", config.distance, objectives.DISTANCES),
+    ):
+        if value not in options:
+            raise unknown(what, value, options)
+    for what in ("net_period", "net_steps", "net_batch"):
+        at_least(what, getattr(config, what), 1)
+    _check_positive(config, "net_lr")
+    network = network_of(config, config.network, 2)
+    siamese_of(config)
+    if not config.by_networks:
+        return
+    if config.grouping == "none":
+        raise InputError(f"grouping is 'none', but {config.method} compares groups: use class, or a finer grouping")
+    if config.method == "dm":
+        return
+    networks.check_batch(network, config.ipc * formed(config))
+    if "stratified" not in config.sampler:
+        raise InputError(
+            f"sampler is {config.sampler!r}, but {config.method} compares gradients group by group: use stratified or "
+            "stratified+importance"
+        )
 
 
 def check_select(config: Select) -> None:

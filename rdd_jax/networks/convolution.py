@@ -128,32 +128,28 @@ def _combine(matrix: np.ndarray, parts: list[Array]) -> list[Array]:
     return [reduce(operator.add, row) for row in scaled]
 
 
-def _padded(images: Array, before: int, after: int) -> Array:
-    """Padded to whole tiles, and by ``before`` and ``after`` beyond."""
-    sides = [(before, math.ceil(side / TILE) * TILE - side + after) for side in images.shape[1:3]]
-    return jnp.pad(images, ((0, 0), *sides, (0, 0)))
-
-
-def _input_tiles(images: Array) -> list[Array]:
-    """``B^T x B`` of every 6x6 tile: 36 points ``[n tiles, c]``."""
-    padded = _padded(images, 1, 1)
-    rows = _combine(_INPUT, [padded[:, i : padded.shape[1] - 5 + i : TILE] for i in range(6)])
+def _points(matrix: np.ndarray, images: Array, margin: int) -> list[Array]:
+    """``matrix x matrix^T`` of the tiles ``x`` that start every `TILE` pixels: 36 points ``[n tiles, c]``."""
+    size = matrix.shape[1]
+    sides = [(margin, math.ceil(side / TILE) * TILE - side + margin) for side in images.shape[1:3]]
+    padded = jnp.pad(images, ((0, 0), *sides, (0, 0)))
+    last = [side - size + 1 for side in padded.shape[1:3]]
+    rows = _combine(matrix, [padded[:, i : last[0] + i : TILE] for i in range(size)])
     return [
         point.reshape(-1, images.shape[-1])
         for row in rows
-        for point in _combine(_INPUT, [row[:, :, j : padded.shape[2] - 5 + j : TILE] for j in range(6)])
+        for point in _combine(matrix, [row[:, :, j : last[1] + j : TILE] for j in range(size)])
     ]
+
+
+def _input_tiles(images: Array) -> list[Array]:
+    """``B^T x B`` of every 6x6 tile of inputs."""
+    return _points(_INPUT, images, 1)
 
 
 def _output_tiles(outputs: Array) -> list[Array]:
-    """``A y A^T`` of every 4x4 tile: 36 points ``[n tiles, d]``."""
-    padded = _padded(outputs, 0, 0)
-    rows = _combine(_OUTPUT.T, [padded[:, i::TILE] for i in range(TILE)])
-    return [
-        point.reshape(-1, outputs.shape[-1])
-        for row in rows
-        for point in _combine(_OUTPUT.T, [row[:, :, j::TILE] for j in range(TILE)])
-    ]
+    """``A y A^T`` of every 4x4 tile of outputs."""
+    return _points(_OUTPUT.T, outputs, 0)
 
 
 def _filter_points(filters: Array) -> list[Array]:
