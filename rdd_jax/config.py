@@ -100,7 +100,7 @@ class Distill:
     optimizer: str = "auto"
     """Of the synthetic set: adam, or sgd with momentum 0.5; auto: adam of kernels, sgd of networks."""
     lr: float = 0.0
-    """Learning rate, in units of model space; 0: 0.04 of kernels, 0.1 of dc, dsa and rdd, 1 of dm."""
+    """Learning rate, in units of model space; 0: 0.04 of kernels, 0.1 of dc and dsa, 1 of dm and rdd."""
     schedule: str = "constant"
     """Learning rate over time: constant, or cosine down to zero."""
     augment: str = "none"
@@ -210,6 +210,7 @@ MATCHING: dict[str, Callable[[int], dict[str, Any]]] = {
     "dsa": lambda size: _dc(size) | {"siamese": "colour+crop+cutout+flip+scale+rotate", "eval_augment": "dsa"},
     "dm": lambda size: {"lr": 1.0},
     "rdd": lambda size: {
+        "lr": 1.0,
         "net_train": "real",
         "net_period": 2,
         "net_steps": 2,

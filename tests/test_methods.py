@@ -90,7 +90,7 @@ def test_published_settings_are_spelt_out():
     dsa = Distill(method="dsa").resolved()
     assert (dsa.eval_epochs, dsa.eval_augment, dsa.siamese.count("+")) == (1000, "dsa", 5)
     rdd = Distill(method="rdd").resolved()
-    assert (rdd.within, rdd.across, rdd.tau, rdd.net_train) == ("cvar", "mean+max", 0.8, "real")
+    assert (rdd.within, rdd.across, rdd.tau, rdd.net_train, rdd.lr) == ("cvar", "mean+max", 0.8, "real", 1.0)
     assert Distill(method="dm", lr=0.3).resolved().lr == 0.3
     assert Distill().resolved().tau == 0.2
 
