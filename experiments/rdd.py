@@ -9,9 +9,9 @@ stopped and started again at any time. Tables: with the published ConvNet ``clea
 (coloured MNIST and CIFAR10-S, test sets balanced over the groups); ``mlp``, the same at 10 images a class through and
 for an MLP, with which two cores get far; ``start``, what a KIP set is worth as the start of a short run (MLP). Ways:
 plain; robust (groups found without labels, every group an equal say); true (the same with the true groups);
-importance (plain, batches by loss); kip and random starts. Steps are the share of the published schedules that two
-cores allow in minutes: `STEPS` of `PUBLISHED`. The recipe is the same for all ways of a method. One network a seed is
-trained on each set; a seed is one of everything.
+importance (plain, batches by loss); taught (RDD whose networks are trained longer); kip and random starts. Steps are
+the share of the published schedules that two cores allow in minutes: `STEPS` of `PUBLISHED`. The recipe is the same for
+all ways of a method. One network a seed is trained on each set; a seed is one of everything.
 """
 
 import json
@@ -55,6 +55,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "robust": {"robust": True},
     "true": {"grouping": "labels"},
     "importance": {"sampler": "stratified+importance"},
+    "taught": {"net_period": 10, "net_steps": 10},
 }
 KIP = Distill(labels="fixed", seeds=1, baselines=False, steps=300)
 """The start of ``start/.../kip``, made in ``runs/rdd/kip``."""
@@ -82,7 +83,9 @@ def _all() -> Iterator[tuple[str, Distill]]:
     for seed in SEEDS:
         for data in DATA:
             for method in ("dm", "dc", "rdd"):
-                for way in WAYS if "shift" in DATA[data] else ("plain", "robust", "importance"):
+                ways = ["plain", "robust", "importance"]
+                ways += ["true"] * ("shift" in DATA[data]) + ["taught"] * (method == "rdd")
+                for way in ways:
                     yield cell("mlp", data, 10, method, way, seed)
         for way in ("plain", "robust", "true", "importance"):
             for method in ("dm", "dc", "rdd", "dsa"):
