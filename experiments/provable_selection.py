@@ -27,6 +27,7 @@ import optax
 import tyro
 from scipy.stats import t as student
 
+from experiments.tables import spread
 from rdd_jax import krr, metrics
 from rdd_jax.data import load
 from rdd_jax.distill import make_distiller
@@ -240,11 +241,6 @@ def reached(one: dict, level: float, width: int = 5) -> int | None:
     return one["steps"][hits[0] + width - 1] if len(hits) else None
 
 
-def spread(values: dict[int, float]) -> str:
-    listed = list(values.values())
-    return "" if not listed else f"{mean(listed):.1f}" + (f" ± {stdev(listed):.1f}" if len(listed) > 1 else "")
-
-
 def table() -> None:
     """Prints the Markdown tables of ``experiments/README.md``."""
     runs = finished()
@@ -253,7 +249,15 @@ def table() -> None:
         if batches is None:
             plain = runs.get((data, ipc, "random", None, 300), {})
             against = "" if start == "random" else paired(at(found, 0), at(plain, 0))
-            row = [data, ipc, start, len(found), spread(at(found, 0)), against, spread(at(found, 0, "worst_group"))]
+            row = [
+                data,
+                ipc,
+                start,
+                len(found),
+                spread(at(found, 0).values()),
+                against,
+                spread(at(found, 0, "worst_group").values()),
+            ]
             print(f"| {' | '.join(map(str, row))} |")
     for steps in (300, 1000):
         marks = [mark for mark in MARKS if mark <= steps]
@@ -268,8 +272,13 @@ def table() -> None:
             took = [reached(one, end(plain[seed])) for seed, one in found.items() if seed in plain]
             share = [100 * step / steps for step in took if step is not None]
             to_it = f"{mean(share):.0f} % ({len(share)} of {len(took)})" if share else "not reached" if took else ""
-            row = [data, ipc, start, batches, len(found), *(spread(at(found, mark)) for mark in marks), spread(ends)]
-            row += ["" if found is plain else paired(ends, theirs), to_it, spread(at(found, steps, "worst_group"))]
+            row = [data, ipc, start, batches, len(found), *(spread(at(found, mark).values()) for mark in marks)]
+            row.append(spread(ends.values()))
+            row += [
+                "" if found is plain else paired(ends, theirs),
+                to_it,
+                spread(at(found, steps, "worst_group").values()),
+            ]
             print(f"| {' | '.join(map(str, row))} |")
 
 

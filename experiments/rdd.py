@@ -18,11 +18,11 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any, Literal
 
 import tyro
 
+from experiments.tables import spread
 from rdd_jax.config import Distill
 
 FOLDER = Path("runs/rdd")
@@ -142,14 +142,14 @@ def _metrics(report: dict, which: str) -> dict[str, float]:
 def table() -> None:
     """Prints the Markdown tables of ``experiments/README.md``: mean ± sample standard deviation over seeds, in %."""
     tables: dict[str, dict[tuple[str, ...], list[dict[str, float]]]] = {}
-    for name, config in cells():
+    for name, _ in cells():
         file = FOLDER / name / "report.json"
         if file.exists():
             report = json.loads(file.read_text())
             which, data, method, way, _ = name.split("/")
-            share = config.steps / PUBLISHED[method][config.ipc > 1]
+            share = report["steps"] / PUBLISHED[method][report["ipc"] > 1]
             for one in dict.fromkeys(e["set"] for e in report["evaluations"]):
-                distilled = (method, way, str(config.steps), f"{100 * share:.1f} %")
+                distilled = (method, way, str(report["steps"]), f"{100 * share:.1f} %")
                 key = (data, *(distilled if one == "synthetic" else (one, "real images", "", "")))
                 tables.setdefault(which, {}).setdefault(key, []).append(_metrics(report, one))
     for which, rows in tables.items():
@@ -158,7 +158,7 @@ def table() -> None:
         heads = ["data", "method", "way", "steps", "of published", "seeds", *(m.replace("_", " ") for m in columns)]
         print(f"\n{which}\n\n| {' | '.join(heads)} |\n|" + "---|" * len(heads))
         for key, lines in rows.items():
-            figures = [_spread([100 * one[m] for one in lines]) if m in lines[0] else "" for m in columns]
+            figures = [spread([100 * one[m] for one in lines]) if m in lines[0] else "" for m in columns]
             print(f"| {' | '.join([*key, str(len(lines)), *figures])} |")
 
 
@@ -172,18 +172,11 @@ def figure() -> None:
     compare_job(Compare(tuple(str(FOLDER / f"mlp/mnist-fg-10/dm/{way}/0") for way in ways), out=str(FIGURE)))
 
 
-def _spread(values: list[float]) -> str:
-    return f"{mean(values):.1f}" + (f" ± {stdev(values):.1f}" if len(values) > 1 else "")
-
-
 def main(
     what: tyro.conf.Positional[Literal["run", "table", "figure"]], only: str = "", seeds: int = len(SEEDS)
 ) -> None:
     """Runs cells whose name starts with ``only``, of the first ``seeds`` seeds, or shows what is there."""
-    if what == "run":
-        run(only, seeds)
-    else:
-        {"table": table, "figure": figure}[what]()
+    {"run": lambda: run(only, seeds), "table": table, "figure": figure}[what]()
 
 
 if __name__ == "__main__":

@@ -15,11 +15,11 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Literal
 
 import tyro
 
+from experiments.tables import spread
 from rdd_jax.config import ROBUST, Distill
 
 FOLDER = Path("runs/robust_kip")
@@ -124,11 +124,11 @@ def table() -> None:
         print(f"\n{which}\n\n| {' | '.join(names)} |\n|" + "---|" * len(names))
         for name, reports in lines.items():
             found = [_metrics(report) for report in reports]
-            figures = [_spread([100 * one[m] for one in found]) if m in found[0] else "" for m in SHOWN]
+            figures = [spread([100 * one[m] for one in found]) if m in found[0] else "" for m in SHOWN]
             if recall:
                 match = [report.get("found_groups", {}).get("match", {}) for report in reports]
                 figures += [
-                    _spread([scale * one[key] for one in match], digits) if key in match[0] else ""
+                    spread([scale * one[key] for one in match], digits) if key in match[0] else ""
                     for scale, digits, key in (
                         (100, 1, "minority_recall"),
                         (1, 2, "adjusted_mutual_information_within_class"),
@@ -136,7 +136,7 @@ def table() -> None:
                 ]
             print(f"| {name} | {len(reports)} | " + " | ".join(figures) + " |")
         for name in (name for name in lines if name.startswith("mnist-invert")):
-            print(f"\naccuracy on the inverted half, {name}: {_spread([_inverted(r) for r in lines[name]])}")
+            print(f"\naccuracy on the inverted half, {name}: {spread([_inverted(r) for r in lines[name]])}")
 
 
 def figure() -> None:
@@ -157,10 +157,6 @@ def _inverted(report: dict) -> float:
     table = report["subgroups"]["predictions"]["krr"]["synthetic"]
     correct, count = (sum(row[1] for row in table[key]) for key in ("correct", "count"))
     return 100 * correct / count
-
-
-def _spread(values: list[float], digits: int = 1) -> str:
-    return f"{mean(values):.{digits}f}" + (f" ± {stdev(values):.{digits}f}" if len(values) > 1 else "")
 
 
 @dataclass(frozen=True)

@@ -24,10 +24,10 @@ from rdd_jax import (
 )
 from rdd_jax import data as data_sets
 from rdd_jax.augment import augment_by_name
-from rdd_jax.config import MATCHING, Distill, Evaluate, Select
+from rdd_jax.config import MATCHING, Distill, Evaluate, Select, epochs_of
 from rdd_jax.corruptions import CORRUPTIONS
 from rdd_jax.distill import Distiller, make_distiller
-from rdd_jax.errors import InputError, at_least, unknown
+from rdd_jax.errors import InputError, at_least, check_one_of, unknown
 from rdd_jax.evaluate import LEARNERS, Learner, krr_learner, network_learner
 from rdd_jax.features import features_by_name
 from rdd_jax.kernels import kernel_by_name
@@ -61,8 +61,7 @@ def check_names(config: Distill) -> None:
         ("importance", config.importance, sampling.LOSSES),
         ("preprocess", config.preprocess, preprocess.NAMES),
     ):
-        if value not in options:
-            raise unknown(what, value, options)
+        check_one_of(what, value, options)
     for what in ("ipc", "steps", "checkpoint_every", "refit_every", "refresh_every", "pool", "batch", "eval_epochs"):
         at_least(what, getattr(config, what), 1)
     _check_positive(config, "reg", "label_reg", "zca_reg", "lr", "sharpness", "select_ridge")
@@ -102,8 +101,7 @@ def _check_networks(config: Distill) -> None:
         ("net_groups", config.net_groups, ("nearest", "data")),
         ("distance", config.distance, objectives.DISTANCES),
     ):
-        if value not in options:
-            raise unknown(what, value, options)
+        check_one_of(what, value, options)
     for what in ("net_period", "net_steps", "net_batch"):
         at_least(what, getattr(config, what), 1)
     _check_positive(config, "net_lr")
@@ -130,8 +128,7 @@ def check_select(config: Select) -> None:
         ("strata", config.strata, selection.STRATA),
         ("preprocess", config.preprocess, preprocess.NAMES),
     ):
-        if value not in options:
-            raise unknown(what, value, options)
+        check_one_of(what, value, options)
     at_least("ipc", config.ipc, 1)
     at_least("landmarks", config.landmarks, 0)
     _check_positive(config, "select_ridge", "zca_reg")
@@ -162,8 +159,7 @@ def corruption_names(names: str) -> list[str]:
 def _listed(what: str, names: str, options) -> list[str]:
     listed = [name.strip() for name in names.split(",")]
     for name in listed:
-        if name not in options:
-            raise unknown(what, name, options)
+        check_one_of(what, name, options)
     return listed
 
 
@@ -259,8 +255,9 @@ def recipe_of(config: Distill | Evaluate) -> training.Recipe:
     """The recipe by which networks are trained in an evaluation."""
     if not 0 <= config.eval_average < 1:
         raise InputError(f"eval_average is {config.eval_average}: it is a decay, at least 0 and below 1")
-    at_least("eval_epochs", config.epochs, 1)
-    return training.Recipe(config.epochs, augment=augment_by_name(config.eval_augment), average=config.eval_average)
+    epochs = epochs_of(config)
+    at_least("eval_epochs", epochs, 1)
+    return training.Recipe(epochs, augment=augment_by_name(config.eval_augment), average=config.eval_average)
 
 
 def trajectory_of(config: Distill, network: networks.Network, groups: int, classes: int) -> trajectory.Trajectory:

@@ -168,11 +168,6 @@ class Distill:
         """Whether the method matches what networks make of the images."""
         return self.method in MATCHING
 
-    @property
-    def epochs(self) -> int:
-        """Those of the evaluation, as published where none are given."""
-        return _epochs(self)
-
     def resolved(self) -> "Distill":
         """With every ``auto``, None, and 0 that stands for a method's own value spelt out."""
         meant = dict(ROBUST if self.robust else PLAIN, **KERNELS)
@@ -184,7 +179,7 @@ class Distill:
         unset = {one.name: one.default for one in fields(self)}
         found = {key: value for key, value in meant.items() if getattr(self, key) == unset[key]}
         resolved = replace(self, **found)
-        return replace(resolved, eval_epochs=resolved.epochs)
+        return replace(resolved, eval_epochs=epochs_of(resolved))
 
 
 PLAIN = {"grouping": "none", "across": "mean", "sampler": "uniform"}
@@ -273,13 +268,9 @@ class Evaluate:
     seed: int = 0
     """Of the splits that have to be drawn; a run's own is used for a run."""
 
-    @property
-    def epochs(self) -> int:
-        """Those of the evaluation, as published where none are given."""
-        return _epochs(self)
 
-
-def _epochs(config: Distill | Evaluate) -> int:
+def epochs_of(config: Distill | Evaluate) -> int:
+    """Epochs of the evaluation's networks, as published where none are given."""
     return config.eval_epochs or (300 if config.eval_augment == "none" else 1000)
 
 

@@ -1,7 +1,7 @@
 """The one exception a user is meant to read, and the one way of looking a name up."""
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -17,9 +17,14 @@ class InputError(ValueError):
 
 def choose(what: str, name: str, options: Mapping[str, T]) -> T:
     """``options[name]``; an unknown name raises `InputError` with the nearest ones."""
+    check_one_of(what, name, options)
+    return options[name]
+
+
+def check_one_of(what: str, name: str, options: Collection[str]) -> None:
+    """Raises `InputError` with the nearest of ``options`` where ``name`` is none of them."""
     if name not in options:
         raise unknown(what, name, options)
-    return options[name]
 
 
 def unknown(what: str, name: str, options: Iterable[str]) -> InputError:

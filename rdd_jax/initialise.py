@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from rdd_jax.errors import InputError, unknown
+from rdd_jax.errors import InputError, check_one_of
 from rdd_jax.features import principal
 from rdd_jax.kmeans import kmeans_within
 from rdd_jax.selection import METHODS, Pool, Selection, Strata, select_by_name
@@ -59,8 +59,7 @@ def initialise(name: str, seed: int, pool: Pool, strata: Strata, draw: str = "di
     Raises:
       InputError: an unknown name, or what its selection raises.
     """
-    if name not in NAMES:
-        raise unknown("init", name, NAMES)
+    check_one_of("init", name, NAMES)
     if name in INITIALISERS:
         return Start(INITIALISERS[name](seed, pool, strata))
     selection = select_by_name(name, draw)(seed, pool, strata)

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 from scipy.special import log_softmax
 
-from rdd_jax.errors import InputError, at_least, choose, unknown
+from rdd_jax.errors import InputError, at_least, check_one_of, choose
 from rdd_jax.types import Examples, PRNGKey
 
 Sampler = Callable[[PRNGKey, Examples], tuple[Int[Array, " b"], Float[Array, " b"]]]
@@ -94,8 +94,7 @@ def importance(batch: int, mix: float = 0.1, strata: str = "class", unbiased: bo
     """
     at_least("batch", batch, 1)
     _check_mix(mix)
-    if strata not in ("all", "class", "group"):
-        raise unknown("strata", strata, ("all", "class", "group"))
+    check_one_of("strata", strata, ("all", "class", "group"))
 
     def sample(key: PRNGKey, data: Examples):
         n = len(data.labels)

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Int
 
 from rdd_jax.corruptions import Corruption, Pixels, Rng, apply, blocks, blur, from_pixels, invert, noise
-from rdd_jax.errors import InputError, at_least, choose, unknown
+from rdd_jax.errors import InputError, at_least, check_one_of, choose
 from rdd_jax.types import Data, Splits, as_pixels
 
 Shift = Callable[[int, Splits], Splits]
@@ -109,8 +109,7 @@ def grey(bias: float = 0.9, grey_classes: Sequence[str] | None = None) -> Shift:
     def check(data: Data) -> None:
         _channels("grey", data, 3)
         for name in grey_classes or ():
-            if name not in data.class_names:
-                raise unknown("grey class", name, data.class_names)
+            check_one_of("grey class", name, data.class_names)
 
     def part(rng: Rng, data: Data, test: bool) -> Data:
         if test:
@@ -355,8 +354,7 @@ def shift_by_name(name: str, bias: float = 0.9, share: float = 0.05) -> Shift:
       InputError: an unknown name; a bias outside [0, 1] or a share outside (0, 0.5] ((0, 1] for ``long-tail``),
         used or not.
     """
-    if name not in SHIFTS:
-        raise unknown("shift", name, SHIFTS)
+    check_one_of("shift", name, SHIFTS)
     _in_unit("bias", bias)
     _share("share", share, 1.0 if name == "long-tail" else 0.5)
     if name == "none":

@@ -2,7 +2,7 @@
 
 import flax.linen as nn
 
-from rdd_jax.errors import InputError, at_least, unknown
+from rdd_jax.errors import InputError, at_least, check_one_of
 from rdd_jax.networks.base import Classifier, Network, from_flax
 from rdd_jax.networks.layers import NORMS, Conv, Norm, activation_by_name, flat, linear, pool_by_name, whole
 
@@ -49,8 +49,7 @@ def convnet(
     """
     at_least("depth", depth, 1)
     at_least("width", width, 1)
-    if norm not in NORMS:
-        raise unknown("norm", norm, NORMS)
+    check_one_of("norm", norm, NORMS)
     if norm == "group" and width % 4:
         raise InputError(f"width is {width}: group norm has 4 groups, so give a multiple of 4")
     pool_by_name(pool)
