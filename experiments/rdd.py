@@ -6,12 +6,13 @@
 
 A cell ``TABLE/DATA-IPC/METHOD/WAY/SEED`` is one run folder under ``runs/rdd``, kept when it ends; the script can be
 stopped and started again at any time. Tables: with the published ConvNet ``clean`` (MNIST and CIFAR-10) and ``shift``
-(coloured MNIST and CIFAR10-S, test sets balanced over the groups); ``mlp``, the same at 10 images a class through and
-for an MLP, with which two cores get far; ``start``, what a KIP set is worth as the start of a short run (MLP). Ways:
+(coloured MNIST and CIFAR10-S, test sets balanced over the groups); ``long``, a few of those with more steps, scored
+on the validation split on their way, five networks at the end; ``mlp``, the same at 10 images a class through and for
+an MLP, with which two cores get far; ``start``, what a KIP set is worth as the start of a short run (MLP). Ways:
 plain; robust (groups found without labels, every group an equal say); true (the same with the true groups);
 importance (plain, batches by loss); taught (RDD whose networks are trained longer); kip and random starts. Steps are
-the share of the published schedules that two cores allow in minutes: `STEPS` of `PUBLISHED`. The recipe is the same for
-all ways of a method. One network a seed is trained on each set; a seed is one of everything.
+the share of the published schedules that two cores allow in minutes: `STEPS` of `PUBLISHED`. The recipe is the same
+for all ways of a method. One network a seed is trained on each set; a seed is one of everything.
 """
 
 import json
@@ -57,6 +58,14 @@ WAYS: dict[str, dict[str, Any]] = {
     "importance": {"sampler": "stratified+importance"},
     "taught": {"net_period": 10, "net_steps": 10},
 }
+LONG = {
+    ("mnist", 1, "dc", "plain"): 1000,
+    ("mnist-fg", 10, "dm", "robust"): 1000,
+    ("mnist-fg", 10, "dm", "true"): 1000,
+    ("mnist-fg", 10, "dm", "plain"): 1000,
+    ("mnist", 10, "dm", "plain"): 1000,
+}
+"""Steps of the cells of ``long``."""
 KIP = Distill(labels="fixed", seeds=1, baselines=False, steps=300)
 """The start of ``start/.../kip``, made in ``runs/rdd/kip``."""
 START = 50
@@ -96,6 +105,9 @@ def _all() -> Iterator[tuple[str, Distill]]:
                 for method in ("dm", "dc", "rdd", "dsa"):
                     for data in ("mnist", "cifar10"):
                         yield cell("clean", data, ipc, method, way, seed)
+        for (data, ipc, method, way), steps in LONG.items():
+            more = {"learners": "convnet", "seeds": 5, "checkpoint_every": steps // 5}
+            yield cell("long", data, ipc, method, way, seed, steps=steps, **more)
         for data in ("mnist", "cifar10"):
             for method in ("dm", "dc"):
                 yield cell("start", data, 10, method, "random", seed, steps=START)
@@ -160,6 +172,15 @@ def table() -> None:
         for key, lines in rows.items():
             figures = [spread([100 * one[m] for one in lines]) if m in lines[0] else "" for m in columns]
             print(f"| {' | '.join([*key, str(len(lines)), *figures])} |")
+    print("\nvalidation accuracy on the way, %\n")
+    for name, _ in cells("long"):
+        file = FOLDER / name / "metrics.jsonl"
+        rows = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+        scored = [
+            f"{row['step']}: {100 * row['validation_accuracy']:.1f}" for row in rows if "validation_accuracy" in row
+        ]
+        if scored:
+            print(f"- {name}: {', '.join(scored)}")
 
 
 def figure() -> None:
