@@ -2,7 +2,7 @@ r"""Groupings: which examples of a class belong together, so that a risk can pro
 
 A grouping looks at the training data, never at the given groups unless it is `given`, and numbers the groups *within
 every class*: ``fit(seed, subject) -> Groups(code [n], size)`` with codes ``0..size-1``. The subgroups that a risk
-sees are the **(class, group) cells**, ``label * size + code``; `cells` makes them. Groupings whose ``moves`` is true
+sees are the **(class, group) cells**; `cells` numbers them. Groupings whose ``moves`` is true
 look at the synthetic set and are fitted again as it moves.
 
 `spurious` is the one that finds hidden groups best where a class and an attribute go together (a colour, a style);
@@ -70,27 +70,35 @@ class Grouping(NamedTuple):
     found: bool = True
 
 
-def cells(groups: Groups, labels: np.ndarray, classes: int, least: float = 0.005) -> Int[np.ndarray, " n"]:
-    """The (class, group) cell of every example, ``label * size + code``, without tiny ones.
+def cells(
+    groups: Groups, labels: np.ndarray, classes: int, least: float = 0.005, size: int = 1
+) -> tuple[Int[np.ndarray, " n"], int]:
+    """``(cell [n], size)``: the (class, group) cell of every example, of class ``c`` from ``c * size`` on.
 
     Groups of a class that hold less than the share ``least`` of it are merged: with one another if together they hold
     that much, otherwise into the largest. A handful of examples that a grouping got wrong would else weigh as much as
-    a real group.
+    a real group. The groups of a class that have examples are numbered without gaps, in the order of their codes: of a
+    `product` most are empty, and batches and distances are dealt out by cell.
+
+    Args:
+      size: the cells of a class are as many as the most groups of any class, and at least these.
 
     Raises:
       InputError: ``least`` outside [0, 1).
     """
     check_least(least)
-    code = groups.code.astype(np.int32)
+    code = np.empty(len(labels), np.int32)
     for c in range(classes):
         members = np.flatnonzero(labels == c)
-        counts = np.bincount(code[members], minlength=groups.size)
+        own = groups.code[members]
+        counts = np.bincount(own, minlength=groups.size)
         small = (counts > 0) & (counts < least * len(members))
-        if not small.any():
-            continue
-        enough = counts[small].sum() >= least * len(members)
-        code[members[small[code[members]]]] = np.flatnonzero(small)[0] if enough else counts.argmax()
-    return (labels * groups.size + code).astype(np.int32)
+        if small.any():
+            enough = counts[small].sum() >= least * len(members)
+            own = np.where(small[own], np.flatnonzero(small)[0] if enough else counts.argmax(), own)
+        found, code[members] = np.unique(own, return_inverse=True)
+        size = max(size, len(found))
+    return (labels * size + code).astype(np.int32), size
 
 
 def check_least(least: float) -> None:

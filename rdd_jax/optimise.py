@@ -58,10 +58,11 @@ class Grouped:
         train = self.prepared.splits.train
         seed = int(np.random.SeedSequence([self.config.seed, step]).generate_state(1)[0] >> 1)
         found = self.grouping.fit(seed, replace(self.subject, synthetic=synthetic))
-        self.count = train.classes * found.size
         # Groups that the user gave are what they are, however small.
         least = self.config.min_group if self.grouping.found else 0.0
-        self.groups = cells(found, train.labels, train.classes, least)
+        # No fewer cells than before: a number that went up and down with the fits would compile the step every time.
+        self.groups, size = cells(found, train.labels, train.classes, least, self.count // train.classes)
+        self.count = train.classes * size
 
     def described(self) -> dict[str, Any] | None:
         """How many groups there are and how large, and how well they match the data's own where it has some."""

@@ -121,27 +121,30 @@ def test_none_cannot_be_a_factor():
 def merged(counts, least):
     """The counts of the groups of one class after `cells`."""
     code = np.repeat(np.arange(len(counts)), counts).astype(np.int32)
-    found = cells(Groups(code, len(counts)), np.zeros(len(code), np.int32), 1, least)
-    return np.bincount(found, minlength=len(counts)).tolist()
+    found, size = cells(Groups(code, len(counts)), np.zeros(len(code), np.int32), 1, least)
+    assert size == found.max() + 1
+    return np.bincount(found).tolist()
 
 
 def test_cells_number_the_groups_of_all_classes():
     groups = Groups(np.array([0, 2, 1, 0, 2], np.int32), 3)
-    found = cells(groups, np.array([0, 0, 1, 1, 3], np.int32), 4)
+    found, size = cells(groups, np.array([0, 0, 1, 1, 3], np.int32), 4)
     assert found.dtype == np.int32
-    assert found.tolist() == [0, 2, 4, 3, 11]
+    assert (found.tolist(), size) == ([0, 1, 3, 2, 6], 2)
+    found, size = cells(groups, np.array([0, 0, 1, 1, 3], np.int32), 4, size=5)
+    assert (found.tolist(), size) == ([0, 1, 6, 5, 15], 5)
 
 
 @pytest.mark.parametrize(
     "counts, least, expected",
     [
-        ([90, 5, 4, 1], 0.05, [90, 5, 5, 0]),  # the small ones together are just enough
-        ([90, 6, 3, 1], 0.05, [94, 6, 0, 0]),  # not enough: into the largest
-        ([3, 0, 94, 3], 0.05, [6, 0, 94, 0]),
-        ([1, 0, 98, 1], 0.05, [0, 0, 100, 0]),
+        ([90, 5, 4, 1], 0.05, [90, 5, 5]),  # the small ones together are just enough
+        ([90, 6, 3, 1], 0.05, [94, 6]),  # not enough: into the largest
+        ([3, 0, 94, 3], 0.05, [6, 94]),
+        ([1, 0, 98, 1], 0.05, [100]),
         ([5, 95], 0.05, [5, 95]),  # the share itself is not small
-        ([25, 25, 25, 25], 0.5, [100, 0, 0, 0]),  # all are small
-        ([1, 999, 0], 0.0, [1, 999, 0]),
+        ([25, 25, 25, 25], 0.5, [100]),  # all are small
+        ([1, 999, 0], 0.0, [1, 999]),
     ],
 )
 def test_small_groups_of_a_class_are_merged(counts, least, expected):
@@ -152,7 +155,7 @@ def test_the_default_share_is_half_a_percent_of_the_class():
     code = np.concatenate([np.zeros(1000, np.int32), np.ones(1000, np.int32)])
     labels = np.repeat(np.arange(2, dtype=np.int32), 1000)
     code[:5], code[1000:1004] = 1, 0
-    assert np.bincount(cells(Groups(code, 2), labels, 2)).tolist() == [995, 5, 0, 1000]
+    assert np.bincount(cells(Groups(code, 2), labels, 2)[0]).tolist() == [995, 5, 1000]
     assert code[:5].all()  # what was given is left as it was
 
 
@@ -169,22 +172,27 @@ def test_shares_outside_0_to_1_raise(least):
 )
 def test_cells_coarsen_groups_within_classes_until_none_is_small(examples, least):
     labels, code = np.array(examples, np.int32).T
-    found = cells(Groups(code, 5), labels, 3, least)
+    found, size = cells(Groups(code, 5), labels, 3, least)
     assert found.shape == labels.shape
-    np.testing.assert_array_equal(found // 5, labels)
+    np.testing.assert_array_equal(found // size, labels)
+    # Numbered without gaps, and no more than are needed.
+    used = [np.unique(found[labels == c]) - c * size for c in range(3)]
+    assert all(own.tolist() == list(range(len(own))) for own in used)
+    assert size == max(map(len, used))
     sizes = np.bincount(labels, minlength=3)
     for cell in np.unique(found):
-        assert np.sum(found == cell) >= least * sizes[cell // 5]
+        assert np.sum(found == cell) >= least * sizes[cell // size]
     # Examples that were together stay together, and the groups that were large enough stay apart.
     before = labels * 5 + code
     kept = []
     for cell in np.unique(before):
-        assert len(np.unique(found[before == cell])) == 1
+        new = np.unique(found[before == cell])
+        assert len(new) == 1
         if np.sum(before == cell) >= least * sizes[cell // 5]:
-            kept.append(int(cell))
-            assert (found[before == cell] == cell).all()
+            kept.append(int(new[0]))
     assert len(set(kept)) == len(kept)
-    np.testing.assert_array_equal(cells(Groups(code, 5), labels, 3, 0.0), before)
+    if least == 0:
+        assert len(kept) == len(np.unique(found))
 
 
 # --- class, labels, nearest, product -----------------------------------------------------------------
