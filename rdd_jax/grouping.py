@@ -71,23 +71,24 @@ class Grouping(NamedTuple):
 
 
 def cells(
-    groups: Groups, labels: np.ndarray, classes: int, least: float = 0.005, size: int = 1
+    groups: Groups, labels: np.ndarray, classes: int, least: float = 0.005, count: int = 0
 ) -> tuple[Int[np.ndarray, " n"], int]:
-    """``(cell [n], size)``: the (class, group) cell of every example, of class ``c`` from ``c * size`` on.
+    """``(cell [n], count)``: the (class, group) cell of every example, and how many there are: as many of each class.
 
     Groups of a class that hold less than the share ``least`` of it are merged: with one another if together they hold
     that much, otherwise into the largest. A handful of examples that a grouping got wrong would else weigh as much as
-    a real group. The groups of a class that have examples are numbered without gaps, in the order of their codes: of a
-    `product` most are empty, and batches and distances are dealt out by cell.
+    a real group. Class ``c`` has the cells from ``c * count / classes`` on, as many as the most groups of any class;
+    those with examples come first, in the order of their codes. (Most codes of a `product` have none, but batches and
+    distances are dealt out by cell.)
 
     Args:
-      size: the cells of a class are as many as the most groups of any class, and at least these.
+      count: the least number of cells.
 
     Raises:
       InputError: ``least`` outside [0, 1).
     """
     check_least(least)
-    code = np.empty(len(labels), np.int32)
+    code, size = np.empty(len(labels), np.int32), -(-count // classes)
     for c in range(classes):
         members = np.flatnonzero(labels == c)
         own = groups.code[members]
@@ -98,7 +99,7 @@ def cells(
             own = np.where(small[own], np.flatnonzero(small)[0] if enough else counts.argmax(), own)
         found, code[members] = np.unique(own, return_inverse=True)
         size = max(size, len(found))
-    return (labels * size + code).astype(np.int32), size
+    return (labels * size + code).astype(np.int32), classes * size
 
 
 def check_least(least: float) -> None:

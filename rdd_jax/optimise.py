@@ -61,8 +61,7 @@ class Grouped:
         # Groups that the user gave are what they are, however small.
         least = self.config.min_group if self.grouping.found else 0.0
         # No fewer cells than before: a number that went up and down with the fits would compile the step every time.
-        self.groups, size = cells(found, train.labels, train.classes, least, self.count // train.classes)
-        self.count = train.classes * size
+        self.groups, self.count = cells(found, train.labels, train.classes, least, self.count)
 
     def described(self) -> dict[str, Any] | None:
         """How many groups there are and how large, and how well they match the data's own where it has some."""

@@ -121,18 +121,19 @@ def test_none_cannot_be_a_factor():
 def merged(counts, least):
     """The counts of the groups of one class after `cells`."""
     code = np.repeat(np.arange(len(counts)), counts).astype(np.int32)
-    found, size = cells(Groups(code, len(counts)), np.zeros(len(code), np.int32), 1, least)
-    assert size == found.max() + 1
+    found, count = cells(Groups(code, len(counts)), np.zeros(len(code), np.int32), 1, least)
+    assert count == found.max() + 1
     return np.bincount(found).tolist()
 
 
 def test_cells_number_the_groups_of_all_classes():
     groups = Groups(np.array([0, 2, 1, 0, 2], np.int32), 3)
-    found, size = cells(groups, np.array([0, 0, 1, 1, 3], np.int32), 4)
+    found, count = cells(groups, np.array([0, 0, 1, 1, 3], np.int32), 4)
     assert found.dtype == np.int32
-    assert (found.tolist(), size) == ([0, 1, 3, 2, 6], 2)
-    found, size = cells(groups, np.array([0, 0, 1, 1, 3], np.int32), 4, size=5)
-    assert (found.tolist(), size) == ([0, 1, 6, 5, 15], 5)
+    assert (found.tolist(), count) == ([0, 1, 3, 2, 6], 8)
+    for least in (17, 20):
+        found, count = cells(groups, np.array([0, 0, 1, 1, 3], np.int32), 4, count=least)
+        assert (found.tolist(), count) == ([0, 1, 6, 5, 15], 20)
 
 
 @pytest.mark.parametrize(
@@ -172,8 +173,9 @@ def test_shares_outside_0_to_1_raise(least):
 )
 def test_cells_coarsen_groups_within_classes_until_none_is_small(examples, least):
     labels, code = np.array(examples, np.int32).T
-    found, size = cells(Groups(code, 5), labels, 3, least)
+    found, count = cells(Groups(code, 5), labels, 3, least)
     assert found.shape == labels.shape
+    size = count // 3
     np.testing.assert_array_equal(found // size, labels)
     # Numbered without gaps, and no more than are needed.
     used = [np.unique(found[labels == c]) - c * size for c in range(3)]
