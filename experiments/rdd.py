@@ -9,10 +9,11 @@ stopped and started again at any time. Tables: with the published ConvNet ``clea
 (coloured MNIST and CIFAR10-S, test sets balanced over the groups); ``long``, a few of those with more steps, scored
 on the validation split on their way, five networks at the end; ``mlp``, the same at 10 images a class through and for
 an MLP, with which two cores get far; ``start``, what a KIP set is worth as the start of a short run (MLP). Ways:
-plain; robust (groups found without labels, every group an equal say); true (the same with the true groups);
-importance (plain, batches by loss); taught (RDD whose networks are trained longer); kip and random starts. Steps are
-the share of the published schedules that two cores allow in minutes: `STEPS` of `PUBLISHED`. The recipe is the same
-for all ways of a method. One network a seed is trained on each set; a seed is one of everything.
+plain; robust (groups found without labels, every group an equal say); even (robust, and its initial images evenly
+from the groups); true (robust with the true groups); importance (plain, batches by loss); taught (RDD whose networks
+are trained longer); kip and random starts. Steps are the share of the published schedules that two cores allow in
+minutes: `STEPS` of `PUBLISHED`. The recipe is the same for all ways of a method. One network a seed is trained on
+each set; a seed is one of everything.
 """
 
 import json
@@ -54,6 +55,7 @@ DATA = {
 WAYS: dict[str, dict[str, Any]] = {
     "plain": {},
     "robust": {"robust": True},
+    "even": {"robust": True, "init_strata": "group"},
     "true": {"grouping": "labels"},
     "importance": {"sampler": "stratified+importance"},
     "taught": {"net_period": 10, "net_steps": 10},
@@ -92,7 +94,7 @@ def _all() -> Iterator[tuple[str, Distill]]:
     for seed in SEEDS:
         for data in DATA:
             for method in ("dm", "dc", "rdd"):
-                ways = ["plain", "robust", "importance"]
+                ways = ["plain", "robust", "even", "importance"]
                 ways += ["true"] * ("shift" in DATA[data]) + ["taught"] * (method == "rdd")
                 for way in ways:
                     yield cell("mlp", data, 10, method, way, seed)
