@@ -11,9 +11,9 @@ on the validation split on their way, five networks at the end; ``mlp``, the sam
 an MLP, with which two cores get far; ``start``, what a KIP set is worth as the start of a short run (MLP). Ways:
 plain; robust (groups found without labels, every group an equal say); even (robust, and its initial images evenly
 from the groups); true (robust with the true groups); importance (plain, batches by loss); taught (RDD whose networks
-are trained longer); kip and random starts. Steps are the share of the published schedules that two cores allow in
-minutes: `STEPS` of `PUBLISHED`. The recipe is the same for all ways of a method. One network a seed is trained on
-each set; a seed is one of everything.
+are trained longer); found (even and taught, the networks' risk over the found groups as well); kip and random starts.
+Steps are the share of the published schedules that two cores allow in minutes: `STEPS` of `PUBLISHED`. The recipe is
+the same for all ways of a method. One network a seed is trained on each set; a seed is one of everything.
 """
 
 import json
@@ -52,13 +52,15 @@ DATA = {
     "mnist-fg": {"data": "mnist", "shift": "colour-foreground"},
     "cifar10s": {"data": "cifar10", "shift": "grey"},
 }
+TAUGHT = {"net_period": 10, "net_steps": 10}
 WAYS: dict[str, dict[str, Any]] = {
     "plain": {},
     "robust": {"robust": True},
     "even": {"robust": True, "init_strata": "group"},
     "true": {"grouping": "labels"},
     "importance": {"sampler": "stratified+importance"},
-    "taught": {"net_period": 10, "net_steps": 10},
+    "taught": TAUGHT,
+    "found": {"robust": True, "init_strata": "group", "net_groups": "data", **TAUGHT},
 }
 LONG = {
     ("mnist", 1, "dc", "plain"): 1000,
@@ -95,7 +97,7 @@ def _all() -> Iterator[tuple[str, Distill]]:
         for data in DATA:
             for method in ("dm", "dc", "rdd"):
                 ways = ["plain", "robust", "even", "importance"]
-                ways += ["true"] * ("shift" in DATA[data]) + ["taught"] * (method == "rdd")
+                ways += ["true"] * ("shift" in DATA[data]) + ["taught", "found"] * (method == "rdd")
                 for way in ways:
                     yield cell("mlp", data, 10, method, way, seed)
         for way in ("plain", "robust", "true", "importance"):
