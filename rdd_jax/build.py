@@ -270,7 +270,7 @@ def trajectory_of(config: Distill, network: networks.Network, groups: int, class
         return trajectory.trained(network, lesson, optimizer, config.net_period)
     nearest = config.net_groups == "nearest"
     robust = risk_of(config, config.ipc * formed(config) * classes if nearest else groups)
-    sampler = sampling.uniform(config.net_batch)
+    sampler = sampling.uniform(config.net_batch) if nearest else sampling.by_group(config.net_batch, groups)
     lesson = trajectory.on_real(network, optimizer, sampler, config.net_steps, robust, nearest)
     return trajectory.trained(network, lesson, optimizer, config.net_period, warm=True)
 

@@ -132,7 +132,7 @@ class Distill:
     """Learning rate of the network (SGD)."""
     net_groups: str = "nearest"
     """Groups of the robust risk of rdd: nearest: synthetic image, in the network's embedding; data: those of
-    --grouping."""
+    --grouping, of which its batches then hold as many examples each."""
     select_ridge: float = 1e-3
     """Ridge of the regression that sensitivities are about, as a fraction of the trace of all data's Gram matrix."""
     landmarks: int = 0
