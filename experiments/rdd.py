@@ -10,10 +10,12 @@ stopped and started again at any time. Tables: with the published ConvNet ``clea
 on the validation split on their way, five networks at the end; ``mlp``, the same at 10 images a class through and for
 an MLP, with which two cores get far; ``start``, what a KIP set is worth as the start of a short run (MLP). Ways:
 plain; robust (groups found without labels, every group an equal say); even (robust, and its initial images evenly
-from the groups); true (robust with the true groups); importance (plain, batches by loss); taught (RDD whose networks
-are trained longer); found (even and taught, the networks' risk over the found groups as well); kip and random starts.
-Steps are the share of the published schedules that two cores allow in minutes: `STEPS` of `PUBLISHED`. The recipe is
-the same for all ways of a method. One network a seed is trained on each set; a seed is one of everything.
+from the groups); true (robust with the true groups); importance (plain, batches by loss); augmented (plain, under the
+augmentations that the method was published with; the others are without any, but for dsa's own); taught (RDD whose
+networks are trained longer); found (even and taught, the networks' risk over the found groups as well); kip and
+random starts. Steps are the share of the published schedules that two cores allow in minutes: `STEPS` of `PUBLISHED`.
+The recipe is the same for all ways of a method. One network a seed is trained on each set; a seed is one of
+everything.
 """
 
 import json
@@ -58,6 +60,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "robust": {"robust": True},
     "even": {"robust": True, "init_strata": "group"},
     "true": {"grouping": "labels"},
+    "augmented": {"siamese": "auto", "eval_augment": "auto"},
     "importance": {"sampler": "stratified+importance"},
     "taught": TAUGHT,
     "found": {"robust": True, "init_strata": "group", "net_groups": "data", **TAUGHT},
@@ -67,7 +70,8 @@ LONG = {
     ("mnist-fg", 10, "dm", "robust"): 1000,
     ("mnist-fg", 10, "dm", "true"): 1000,
     ("mnist-fg", 10, "dm", "plain"): 1000,
-    ("mnist", 10, "dm", "plain"): 1000,
+    ("mnist", 10, "dm", "augmented"): 1000,
+    ("mnist", 1, "dm", "augmented"): 1000,
 }
 """Steps of the cells of ``long``."""
 KIP = Distill(labels="fixed", seeds=1, baselines=False, steps=300)
@@ -86,11 +90,12 @@ def cells(only: str = "", seeds: int = len(SEEDS)) -> Iterator[tuple[str, Distil
 def _all() -> Iterator[tuple[str, Distill]]:
     def cell(table: str, data: str, ipc: int, method: str, way: str, seed: int, **more: Any) -> tuple[str, Distill]:
         network = "mlp" if table in ("mlp", "start") else "convnet"
-        options = {"network": network, "learners": LEARNERS[network], "steps": STEPS[network][method]}
+        options: dict[str, Any] = {"network": network, "learners": LEARNERS[network], "steps": STEPS[network][method]}
+        # The same for all; of dsa the published siamese augmentation.
+        options |= {"siamese": "auto" if method == "dsa" else "none", "eval_augment": "none"}
         options |= {**DATA[data], **WAYS.get(way, {}), **RATES[network].get(method, {}), **more}
         options["baselines"] = (table, method, way) == ("mlp", "dm", "plain")  # once for all: they are real images
-        # Published with DSA: 1,000 epochs under augmentation; without, the recipe is the same for all.
-        config = replace(BASE, method=method, ipc=ipc, seed=seed, eval_augment="none", **options)
+        config = replace(BASE, method=method, ipc=ipc, seed=seed, **options)
         return f"{table}/{data}-{ipc}/{method}/{way}/{seed}", config
 
     for seed in SEEDS:

@@ -117,7 +117,8 @@ class Distill:
     """Of gradients: cosine (a layer's outputs), or squared."""
     siamese: str = "auto"
     """Augmentations of which one a step is applied to real and synthetic images alike: none, or some of
-    colour+crop+cutout+flip+scale+rotate; auto: all of them of dsa, else none."""
+    colour+crop+cutout+flip+scale+rotate; auto: of dsa and dm as published: all of them, of digits all but flip; else
+    none."""
     net_train: str = "auto"
     """What the networks are trained on between steps: none: every step has new random weights; synthetic; real. auto:
     synthetic of dc and dsa, real of rdd, none of dm."""
@@ -153,7 +154,8 @@ class Distill:
     eval_epochs: int = 0
     """Epochs that networks are trained for in the evaluation; 0: 300, or 1,000 under augmentation."""
     eval_augment: str = "auto"
-    """Augmentation in that training: none, dsa, flip, ... joined by +; auto: dsa of dsa, else none."""
+    """Augmentation in that training: none, dsa, dsa-no-flip, dc, flip, ... joined by +; auto: as published, of dsa and
+    dm: dsa, of digits dsa-no-flip; of dc on mnist: dc; else none."""
     eval_average: float = 0.0
     """Decay of an exponential average of the trained weights, which is then tested; 0: the last weights."""
     baselines: bool = True
@@ -173,7 +175,8 @@ class Distill:
         meant = dict(ROBUST if self.robust else PLAIN, **KERNELS)
         if self.by_networks:
             size = 0 if self.ipc == 1 else 1 if self.ipc <= 10 else 2
-            meant |= NETWORKS | (ROBUST_MATCHING if self.robust else PLAIN_MATCHING) | MATCHING[self.method](size)
+            meant |= NETWORKS | (ROBUST_MATCHING if self.robust else PLAIN_MATCHING)
+            meant |= MATCHING[self.method](size, self.data)
             meant["learners"] = self.network
         # All of these have a default that is no value of its own.
         unset = {one.name: one.default for one in fields(self)}
@@ -195,16 +198,26 @@ KERNELS = _ALL | {"batch": 5000, "optimizer": "adam", "lr": 0.04, "learners": "k
 NETWORKS = {"batch": 2560, "optimizer": "sgd", "lr": 0.1}
 
 
-def _dc(size: int) -> dict[str, Any]:
+def _loops(size: int) -> dict[str, Any]:
     """The published (outer, inner) loops of 1, at most 10, and more images a class."""
     return {"net_train": "synthetic", "net_period": (1, 10, 50)[size], "net_steps": (1, 50, 10)[size]}
 
 
-MATCHING: dict[str, Callable[[int], dict[str, Any]]] = {
-    "dc": _dc,
-    "dsa": lambda size: _dc(size) | {"siamese": "colour+crop+cutout+flip+scale+rotate", "eval_augment": "dsa"},
-    "dm": lambda size: {"lr": 1.0},
-    "rdd": lambda size: {
+DIGITS = ("digits", "mnist", "svhn_cropped")
+"""Data that mirroring makes something else of."""
+
+
+def _dsa(data: str) -> dict[str, Any]:
+    """The published augmentations, in matching and in training."""
+    flip, training = ("", "dsa-no-flip") if data in DIGITS else ("flip+", "dsa")
+    return {"siamese": f"colour+crop+cutout+{flip}scale+rotate", "eval_augment": training}
+
+
+MATCHING: dict[str, Callable[[int, str], dict[str, Any]]] = {
+    "dc": lambda size, data: _loops(size) | ({"eval_augment": "dc"} if data == "mnist" else {}),
+    "dsa": lambda size, data: _loops(size) | _dsa(data),
+    "dm": lambda size, data: {"lr": 1.0} | _dsa(data),
+    "rdd": lambda size, data: {
         "lr": 1.0,
         "net_train": "real",
         "net_period": 2,
@@ -214,7 +227,7 @@ MATCHING: dict[str, Callable[[int], dict[str, Any]]] = {
         "tau": 0.8,
     },
 }
-"""The methods that match, and their own values for what is ``auto`` or 0, by the size of the set."""
+"""The methods that match, and their own values for what is ``auto`` or 0, by the size of the set and the data."""
 
 
 @dataclass(frozen=True)

@@ -235,6 +235,35 @@ def test_dsa_draws_from_the_named_parts_only():
     assert 140 <= np.sum(out.all((1, 2, 3, 4))) <= 260
 
 
+@pytest.mark.parametrize("name, mirrors", [("dsa", True), ("dsa-no-flip", False), ("dc", False)])
+def test_what_trains_on_digits_does_not_mirror(name, mirrors):
+    image = np.zeros((1, 8, 8, 1), np.float32)
+    image[:, 2:6, 5:] = 1
+    out = over_keys(augment.PER_IMAGE[name], image)[:, 0, ..., 0]
+    sides = [half.mean((1, 2)) for half in (out[:, :, :4], out[:, :, 4:])]
+    assert (sides[0] > sides[1] + 1e-5).any() == mirrors
+
+
+def test_dc_moves_scales_and_turns():
+    image = np.zeros((1, 28, 28, 1), np.float32)
+    image[:, 4:24, 12:16] = 1
+    out = over_keys(augment.PER_IMAGE["dc"], image)[:, 0, ..., 0]
+    y, x = np.meshgrid(np.arange(28) - 13.5, np.arange(28) - 13.5, indexing="ij")
+    mass = out.sum((1, 2))
+    middle = np.stack([(out * axis).sum((1, 2)) / mass for axis in (y, x)], 1)
+    tilt = np.rad2deg(0.5 * np.arctan2(2 * (out * x * y).sum((1, 2)), (out * (y**2 - x**2)).sum((1, 2))))
+    moved = np.abs(middle).max(1) > 0.4
+    turned = ~moved & (np.abs(tilt) > 1)
+    # A third each, give or take nine of four hundred; a move of 0 and a turn of under a degree are few.
+    assert all(95 <= np.sum(kind) <= 165 for kind in (moved, turned, ~moved & ~turned))
+    assert np.abs(tilt[turned]).max() <= 46
+    assert np.abs(tilt[turned]).max() > 40
+    assert np.abs(middle[moved]).max() <= 4.01
+    # Both sides by up to 1.2.
+    assert 0.69 < mass.min() / 80 < 0.8
+    assert 1.2 < mass.max() / 80 < 1.45
+
+
 def test_a_shared_pick_computes_its_own_part_only():
     branches = lambda shared: "cond[" in str(jax.make_jaxpr(augment.dsa(shared=shared))(KEY, IMAGES))  # noqa: E731
     assert branches(shared=True)

@@ -12,12 +12,22 @@ from rdd_jax.optimise import SILENT, Progress
 from rdd_jax.runs import Run
 
 SMALL = Distill(
-    ipc=1, batch=200, seeds=1, baselines=False, net_depth=1, net_width=8, eval_epochs=60, init="noise", seed=1
+    ipc=1,
+    batch=200,
+    seeds=1,
+    baselines=False,
+    net_depth=1,
+    net_width=8,
+    eval_epochs=60,
+    eval_augment="none",
+    init="noise",
+    seed=1,
 )
 WAYS = {
     "dc": {"method": "dc"},
-    "dsa": {"method": "dsa", "eval_augment": "none"},
+    "dsa": {"method": "dsa"},
     "dm": {"method": "dm"},
+    "dm, not augmented": {"method": "dm", "siamese": "none"},
     "rdd": {"method": "rdd"},
     "dc, taught, squared": {"method": "dc", "net_period": 4, "net_steps": 2, "distance": "squared"},
     "dm, robust": {"method": "dm", "shift": "two-colours", "robust": True},
@@ -87,8 +97,15 @@ def test_published_settings_are_spelt_out():
     dc = [Distill(method="dc", ipc=ipc).resolved() for ipc in (1, 10, 50)]
     assert [(one.net_period, one.net_steps) for one in dc] == [(1, 1), (10, 50), (50, 10)]
     assert {(one.optimizer, one.lr, one.batch, one.learners) for one in dc} == {("sgd", 0.1, 2560, "convnet")}
-    dsa = Distill(method="dsa").resolved()
-    assert (dsa.eval_epochs, dsa.eval_augment, dsa.siamese.count("+")) == (1000, "dsa", 5)
+    for method in ("dsa", "dm"):
+        published = {data: Distill(method=method, data=data).resolved() for data in ("cifar10", "mnist")}
+        found = {data: (one.eval_epochs, one.eval_augment, one.siamese) for data, one in published.items()}
+        parts = "colour+crop+cutout+{}scale+rotate"
+        assert found["cifar10"] == (1000, "dsa", parts.format("flip+"))
+        assert found["mnist"] == (1000, "dsa-no-flip", parts.format(""))
+    trained = [Distill(method="dc", data=data).resolved() for data in ("cifar10", "mnist")]
+    assert [(one.eval_epochs, one.eval_augment) for one in trained] == [(300, "none"), (1000, "dc")]
+    assert {one.siamese for one in trained} == {"none"}
     rdd = Distill(method="rdd").resolved()
     assert (rdd.within, rdd.across, rdd.tau, rdd.net_train, rdd.lr) == ("cvar", "mean+max", 0.8, "real", 1.0)
     assert Distill(method="dm", lr=0.3).resolved().lr == 0.3
