@@ -9,13 +9,13 @@ stopped and started again at any time. Tables: with the published ConvNet ``clea
 (coloured MNIST and CIFAR10-S, test sets balanced over the groups); ``long``, a few of those with more steps, scored
 on the validation split on their way, five networks at the end; ``mlp``, the same at 10 images a class through and for
 an MLP, with which two cores get far; ``start``, what a KIP set is worth as the start of a short run (MLP). Ways:
-plain; robust (groups found without labels, every group an equal say); even (robust, and its initial images evenly
-from the groups); true (robust with the true groups); importance (plain, batches by loss); augmented (plain, under the
-augmentations that the method was published with; the others are without any, but for dsa's own); taught (RDD whose
-networks are trained longer); found (even and taught, the networks' risk over the found groups as well); kip and
-random starts. Steps are the share of the published schedules that two cores allow in minutes: `STEPS` of `PUBLISHED`.
-The recipe is the same for all ways of a method. One network a seed is trained on each set; a seed is one of
-everything.
+plain; robust (groups found without labels, every group an equal say and share of the initial images); by-class
+(robust, but for the initial images, which are any of the class); true (the same with the true groups); importance
+(plain, batches by loss); augmented (plain, under the augmentations that the method was published with; the others are
+without any, but for dsa's own); taught (RDD whose networks are trained longer); found (robust and taught, the
+networks' risk over the found groups as well); kip and random starts. Steps are the share of the published schedules
+that two cores allow in minutes: `STEPS` of `PUBLISHED`. The recipe is the same for all ways of a method. One network
+a seed is trained on each set; a seed is one of everything.
 """
 
 import json
@@ -58,12 +58,12 @@ TAUGHT = {"net_period": 10, "net_steps": 10}
 WAYS: dict[str, dict[str, Any]] = {
     "plain": {},
     "robust": {"robust": True},
-    "even": {"robust": True, "init_strata": "group"},
+    "by-class": {"robust": True, "init_strata": "class"},
     "true": {"grouping": "labels"},
     "augmented": {"siamese": "auto", "eval_augment": "auto"},
     "importance": {"sampler": "stratified+importance"},
     "taught": TAUGHT,
-    "found": {"robust": True, "init_strata": "group", "net_groups": "data", **TAUGHT},
+    "found": {"robust": True, "net_groups": "data", **TAUGHT},
 }
 LONG = {
     ("mnist", 1, "dc", "plain"): 1000,
@@ -101,7 +101,7 @@ def _all() -> Iterator[tuple[str, Distill]]:
     for seed in SEEDS:
         for data in DATA:
             for method in ("dm", "dc", "rdd"):
-                ways = ["plain", "robust", "even", "importance"]
+                ways = ["plain", "robust", "by-class", "importance"]
                 ways += ["true"] * ("shift" in DATA[data]) + ["taught", "found"] * (method == "rdd")
                 for way in ways:
                     yield cell("mlp", data, 10, method, way, seed)

@@ -51,11 +51,12 @@ class Distill:
     .npz file."""
     init_draw: str = "distinct"
     """Of real images by a score: distinct ones, independent draws, or the top."""
-    init_strata: str = "class"
-    """Initial images are taken by class, or evenly by group of a class (see --grouping)."""
+    init_strata: str = "auto"
+    """Initial images are taken by class, or evenly by group of a class (see --grouping); auto: by group where --robust
+    is of dc, dsa, dm or rdd, else by class."""
     robust: bool = False
-    """Protect subgroups without group labels: --grouping spurious+kmeans --across entropic --sampler group, each unless
-    given otherwise."""
+    """Protect subgroups without group labels: --grouping spurious+kmeans --across entropic --sampler group; of dc, dsa,
+    dm and rdd --grouping spurious+kmeans --across mean --init-strata group; each unless given otherwise."""
     grouping: str = "auto"
     """Groups of every class: auto (see --robust; without it none), none, class, labels (those of the data), kmeans,
     clusters (k-means of all classes together), nearest (synthetic image), predicted, errors, spurious; several joined
@@ -177,6 +178,8 @@ class Distill:
             size = 0 if self.ipc == 1 else 1 if self.ipc <= 10 else 2
             meant |= NETWORKS | (ROBUST_MATCHING if self.robust else PLAIN_MATCHING)
             meant |= MATCHING[self.method](size, self.data)
+            if "nearest" in self.grouping:  # the set comes before its groups
+                meant["init_strata"] = "class"
             meant["learners"] = self.network
         # All of these have a default that is no value of its own.
         unset = {one.name: one.default for one in fields(self)}
@@ -185,13 +188,13 @@ class Distill:
         return replace(resolved, eval_epochs=epochs_of(resolved))
 
 
-PLAIN = {"grouping": "none", "across": "mean", "sampler": "uniform"}
-ROBUST = {"grouping": "spurious+kmeans", "across": "entropic", "sampler": "group"}
+PLAIN = {"grouping": "none", "across": "mean", "sampler": "uniform", "init_strata": "class"}
+ROBUST = {"grouping": "spurious+kmeans", "across": "entropic", "sampler": "group", "init_strata": "class"}
 """What ``--robust`` stands for."""
 
 PLAIN_MATCHING = {"grouping": "class", "across": "mean", "sampler": "stratified"}
-ROBUST_MATCHING = PLAIN_MATCHING | {"grouping": "spurious+kmeans"}
-"""The same of methods that match: every group has a distance, and an equal say."""
+ROBUST_MATCHING = PLAIN_MATCHING | {"grouping": "spurious+kmeans", "init_strata": "group"}
+"""The same of methods that match: every group has a distance, an equal say, and a share of the initial images."""
 
 _ALL = {"within": "mean", "tau": 0.2, "siamese": "none", "eval_augment": "none", "net_train": "none"}
 KERNELS = _ALL | {"batch": 5000, "optimizer": "adam", "lr": 0.04, "learners": "krr", "net_period": 1, "net_steps": 1}

@@ -31,6 +31,7 @@ WAYS = {
     "rdd": {"method": "rdd"},
     "dc, taught, squared": {"method": "dc", "net_period": 4, "net_steps": 2, "distance": "squared"},
     "dm, robust": {"method": "dm", "shift": "two-colours", "robust": True},
+    "dc, robust, nearest": {"method": "dc", "robust": True, "grouping": "nearest", "refit_every": 10},
     "rdd, groups of the data": {"method": "rdd", "shift": "two-colours", "grouping": "labels", "net_groups": "data"},
     "dm, several in one": {"method": "dm", "parameterisation": "multi-formation"},
     "dm, soft labels": {"method": "dm", "labels": "soft"},
@@ -110,6 +111,16 @@ def test_published_settings_are_spelt_out():
     assert (rdd.within, rdd.across, rdd.tau, rdd.net_train, rdd.lr) == ("cvar", "mean+max", 0.8, "real", 1.0)
     assert Distill(method="dm", lr=0.3).resolved().lr == 0.3
     assert Distill().resolved().tau == 0.2
+
+
+def test_robust_matching_starts_evenly_from_the_groups_where_there_are_any_yet():
+    def strata(**options):
+        return Distill(method="dm", **options).resolved().init_strata
+
+    assert strata() == strata(grouping="labels") == "class"
+    assert strata(robust=True) == strata(robust=True, grouping="labels") == "group"
+    assert strata(robust=True, grouping="spurious+nearest") == strata(robust=True, init_strata="class") == "class"
+    assert Distill(robust=True).resolved().init_strata == "class"
 
 
 @pytest.mark.parametrize(
