@@ -252,9 +252,11 @@ class Evaluate:
     learners: str = "krr"
     """Comma-separated: krr, convnet, mlp, lenet, alexnet, vgg11, resnet18, vit."""
     eval_epochs: int = 0
-    """Epochs that networks are trained for; 0: 300, or 1,000 under augmentation."""
-    eval_augment: str = "none"
-    """Augmentation in that training: none, dsa, flip, ... joined by +."""
+    """Epochs that networks are trained for; 0: the run's own; without a run, or under another augmentation than its
+    own, 300, or 1,000 under augmentation."""
+    eval_augment: str = "auto"
+    """Augmentation in that training: none, dsa, dsa-no-flip, dc, flip, ... joined by +; auto: the run's own, or
+    none."""
     eval_average: float = 0.0
     """Decay of an exponential average of the trained weights, which is then tested; 0: the last weights."""
     net_depth: int = 3

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -243,10 +243,11 @@ def evaluate_job(config: Evaluate, progress: Progress = SILENT) -> dict[str, Any
       InputError: see `runs.foreign_set`; or no ``data`` where the source is no run folder.
     """
     build.learner_names(config.learners, config.seeds)
-    build.recipe_of(config)
     if config.out is not None:
         runs.check_new(Path(config.out))
     of_run = _run_config(config)
+    config = _with_recipe(config, of_run)
+    build.recipe_of(config)
     base = of_run or Distill(seed=config.seed)
     kernel = kernel_by_name(config.kernel or base.kernel, base.depth if config.depth is None else config.depth)
     reg = base.reg if config.reg is None else config.reg
@@ -289,6 +290,14 @@ def _run_config(config: Evaluate) -> Distill | None:
     if config.data is None:
         raise InputError("--data is missing: an .npz does not say which real data to test on")
     return None
+
+
+def _with_recipe(config: Evaluate, of_run: Distill | None) -> Evaluate:
+    """What is not given about the training of networks is the run's own."""
+    own = of_run or Distill(eval_augment="none")
+    augment = own.eval_augment if config.eval_augment == "auto" else config.eval_augment
+    epochs = own.eval_epochs if augment == own.eval_augment else 0
+    return replace(config, eval_augment=augment, eval_epochs=config.eval_epochs or epochs)
 
 
 def _subject(config: Evaluate, splits: Splits) -> tuple[Synthetic, Prepared]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rdd_jax import build, job
-from rdd_jax.config import MATCHING, Distill
+from rdd_jax.config import MATCHING, Distill, Evaluate, epochs_of
 from rdd_jax.errors import InputError
 from rdd_jax.optimise import SILENT, Progress
 from rdd_jax.runs import Run
@@ -85,6 +85,21 @@ def test_an_interrupted_run_ends_with_the_same_bytes(way, tmp_path):
     assert Run(tmp_path / "run").metrics()[-1]["step"] < 24
     resumed = job.distil(Run(tmp_path / "run").config(), tmp_path / "run", resume=True).saved
     np.testing.assert_array_equal(resumed.synthetic.images, whole.synthetic.images)
+
+
+@pytest.mark.parametrize(
+    "options, expected",
+    [
+        ({}, (60, "flip")),
+        ({"eval_augment": "flip", "eval_epochs": 7}, (7, "flip")),
+        ({"eval_augment": "dsa"}, (1000, "dsa")),
+        ({"eval_augment": "none"}, (300, "none")),
+    ],
+)
+def test_a_run_is_evaluated_again_by_its_own_recipe_unless_another_is_given(options, expected):
+    found = job._with_recipe(Evaluate("run", **options), config("dm", eval_augment="flip"))
+    assert (epochs_of(found), found.eval_augment) == expected
+    assert job._with_recipe(Evaluate("set.npz"), None).eval_augment == "none"
 
 
 def test_a_kip_set_starts_gradient_matching(tmp_path):
