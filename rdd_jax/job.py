@@ -10,7 +10,7 @@ import numpy as np
 
 from rdd_jax import build, krr, plots, report, runs, shifts
 from rdd_jax.augment import check_augment
-from rdd_jax.config import Compare, Distill, Evaluate, Show
+from rdd_jax.config import Compare, Distill, Evaluate, Show, epochs_of
 from rdd_jax.corruptions import corrupt
 from rdd_jax.environment import environment, peak_memory
 from rdd_jax.errors import InputError
@@ -271,6 +271,8 @@ def evaluate_job(config: Evaluate, progress: Progress = SILENT) -> dict[str, Any
         "method": of_run.method if of_run else "made elsewhere",
         "ipc": max(1, len(synthetic.images) // splits.train.classes),
         "steps": of_run.steps if of_run and of_run.method != "label-solve" else 0,
+        "eval_epochs": config.eval_epochs,
+        "eval_augment": config.eval_augment,
         "seconds": round(time.perf_counter() - start, 3),
         **_measured(splits, *measured),
         "notes": _notes(of_run) if of_run else [],
@@ -297,7 +299,8 @@ def _with_recipe(config: Evaluate, of_run: Distill | None) -> Evaluate:
     own = of_run or Distill(eval_augment="none")
     augment = own.eval_augment if config.eval_augment == "auto" else config.eval_augment
     epochs = own.eval_epochs if augment == own.eval_augment else 0
-    return replace(config, eval_augment=augment, eval_epochs=config.eval_epochs or epochs)
+    found = replace(config, eval_augment=augment, eval_epochs=config.eval_epochs or epochs)
+    return replace(found, eval_epochs=epochs_of(found))
 
 
 def _subject(config: Evaluate, splits: Splits) -> tuple[Synthetic, Prepared]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rdd_jax import build, job
-from rdd_jax.config import MATCHING, Distill, Evaluate, epochs_of
+from rdd_jax.config import MATCHING, Distill, Evaluate
 from rdd_jax.errors import InputError
 from rdd_jax.optimise import SILENT, Progress
 from rdd_jax.runs import Run
@@ -98,7 +98,7 @@ def test_an_interrupted_run_ends_with_the_same_bytes(way, tmp_path):
 )
 def test_a_run_is_evaluated_again_by_its_own_recipe_unless_another_is_given(options, expected):
     found = job._with_recipe(Evaluate("run", **options), config("dm", eval_augment="flip"))
-    assert (epochs_of(found), found.eval_augment) == expected
+    assert (found.eval_epochs, found.eval_augment) == expected
     assert job._with_recipe(Evaluate("set.npz"), None).eval_augment == "none"
 
 
