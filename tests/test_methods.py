@@ -27,7 +27,6 @@ WAYS = {
     "dc": {"method": "dc"},
     "dsa": {"method": "dsa"},
     "dm": {"method": "dm"},
-    "dm, not augmented": {"method": "dm", "siamese": "none"},
     "rdd": {"method": "rdd"},
     "dc, taught, squared": {"method": "dc", "net_period": 4, "net_steps": 2, "distance": "squared"},
     "dm, robust": {"method": "dm", "shift": "two-colours", "robust": True},
