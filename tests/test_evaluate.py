@@ -1,6 +1,7 @@
 """Evaluation: which seeds run, what the numbers are, and the baselines beside them."""
 
 import json
+from dataclasses import replace
 
 import jax.numpy as jnp
 import numpy as np
@@ -120,7 +121,8 @@ def test_network_learner_gives_the_network_of_each_seed():
 
 def test_learners_are_found_by_name():
     assert list(LEARNERS) == ["krr", *NETWORKS]
-    learners = build.learners_of(Evaluate("", learners="krr,mlp", net_width=4, eval_epochs=3), KERNEL, 0.1, 2)
+    config = Evaluate("", learners="krr,mlp", net_width=4, eval_epochs=3, eval_augment="none")
+    learners = build.learners_of(config, KERNEL, 0.1, 2)
     (regressor,) = learners["krr"](synthetic(), [0])
     np.testing.assert_array_equal(regressor(images()), krr.fit(KERNEL, synthetic(), 0.1)(images()))
     (ours,), (expected,) = (
@@ -129,7 +131,7 @@ def test_learners_are_found_by_name():
     )
     np.testing.assert_array_equal(ours(images()), expected(images()))
     with pytest.raises(InputError, match="'mpl': did you mean mlp"):
-        build.learners_of(Evaluate("", learners="mpl"), KERNEL, 1e-6, 2)
+        build.learners_of(replace(config, learners="mpl"), KERNEL, 1e-6, 2)
 
 
 def test_baselines_are_real_examples_of_every_class_for_every_seed():
