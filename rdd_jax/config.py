@@ -177,7 +177,7 @@ class Distill:
         if self.by_networks:
             size = 0 if self.ipc == 1 else 1 if self.ipc <= 10 else 2
             meant |= NETWORKS | (ROBUST_MATCHING if self.robust else PLAIN_MATCHING)
-            meant |= MATCHING[self.method](size, self.data)
+            meant |= MATCHING[self.method](size, self.data.partition(":")[0])  # without TFDS's version
             if "nearest" in self.grouping:  # the set comes before its groups
                 meant["init_strata"] = "class"
             meant["learners"] = self.network

@@ -113,11 +113,11 @@ def test_published_settings_are_spelt_out():
     assert [(one.net_period, one.net_steps) for one in dc] == [(1, 1), (10, 50), (50, 10)]
     assert {(one.optimizer, one.lr, one.batch, one.learners) for one in dc} == {("sgd", 0.1, 2560, "convnet")}
     for method in ("dsa", "dm"):
-        published = {data: Distill(method=method, data=data).resolved() for data in ("cifar10", "mnist")}
+        published = {data: Distill(method=method, data=data).resolved() for data in ("cifar10", "mnist:3.0.1")}
         found = {data: (one.eval_epochs, one.eval_augment, one.siamese) for data, one in published.items()}
         parts = "colour+crop+cutout+{}scale+rotate"
         assert found["cifar10"] == (1000, "dsa", parts.format("flip+"))
-        assert found["mnist"] == (1000, "dsa-no-flip", parts.format(""))
+        assert found["mnist:3.0.1"] == (1000, "dsa-no-flip", parts.format(""))
     trained = [Distill(method="dc", data=data).resolved() for data in ("cifar10", "mnist")]
     assert [(one.eval_epochs, one.eval_augment) for one in trained] == [(300, "none"), (1000, "dc")]
     assert {one.siamese for one in trained} == {"none"}
