@@ -24,7 +24,7 @@ from rdd_jax import (
 )
 from rdd_jax import data as data_sets
 from rdd_jax.augment import augment_by_name
-from rdd_jax.config import MATCHING, Distill, Evaluate, Select, epochs_of
+from rdd_jax.config import MATCHING, Distill, Evaluate, Select
 from rdd_jax.corruptions import CORRUPTIONS
 from rdd_jax.distill import Distiller, make_distiller
 from rdd_jax.errors import InputError, at_least, check_one_of, unknown
@@ -255,9 +255,10 @@ def recipe_of(config: Distill | Evaluate) -> training.Recipe:
     """The recipe by which networks are trained in an evaluation."""
     if not 0 <= config.eval_average < 1:
         raise InputError(f"eval_average is {config.eval_average}: it is a decay, at least 0 and below 1")
-    epochs = epochs_of(config)
-    at_least("eval_epochs", epochs, 1)
-    return training.Recipe(epochs, augment=augment_by_name(config.eval_augment), average=config.eval_average)
+    at_least("eval_epochs", config.eval_epochs, 1)
+    return training.Recipe(
+        config.eval_epochs, augment=augment_by_name(config.eval_augment), average=config.eval_average
+    )
 
 
 def trajectory_of(config: Distill, network: networks.Network, groups: int, classes: int) -> trajectory.Trajectory:

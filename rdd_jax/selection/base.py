@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from rdd_jax.errors import InputError, at_least, unknown
+from rdd_jax.errors import InputError, at_least, check_one_of
 from rdd_jax.kernels import fc_ntk
 from rdd_jax.types import Kernel, centred_one_hot
 
@@ -120,8 +120,7 @@ def strata_of(pool: Pool, what: str, ipc: int) -> Strata:
     Raises:
       InputError: an unknown name; ``ipc < 1`` or beyond a class; ``group`` where the pool has no groups.
     """
-    if what not in STRATA:
-        raise unknown("strata", what, STRATA)
+    check_one_of("strata", what, STRATA)
     check_ipc(pool.labels, ipc, tuple(map(str, range(pool.classes))))
     if what == "all":
         return Strata(np.zeros(len(pool), int), np.array([ipc * pool.classes]))
