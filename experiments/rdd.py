@@ -12,10 +12,11 @@ an MLP, with which two cores get far; ``start``, what a KIP set is worth as the 
 plain; robust (groups found without labels, every group an equal say and share of the initial images); by-class
 (robust, but for the initial images, which are any of the class); true (the same with the true groups); importance
 (plain, batches by loss); augmented (plain, under the augmentations that the method was published with; the others are
-without any, but for dsa's own); taught (RDD whose networks are trained longer); found (robust and taught, the
-networks' risk over the found groups as well); kip and random starts. Steps are the share of the published schedules
-that two cores allow in minutes: `STEPS` of `PUBLISHED`. The recipe is the same for all ways of a method. One network
-a seed is trained on each set; a seed is one of everything.
+without any, but for dsa's own); taught (RDD whose networks are trained longer); dc-loops (as long as DC's, so that
+data and risk of that training are all they differ by); found (robust and taught, the networks' risk over the found
+groups as well); kip and random starts. Steps are the share of the published schedules that two cores allow in minutes:
+`STEPS` of `PUBLISHED`. The recipe is the same for all ways of a method. One network a seed is trained on each set; a
+seed is one of everything.
 """
 
 import json
@@ -63,6 +64,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "augmented": {"siamese": "auto", "eval_augment": "auto"},
     "importance": {"sampler": "stratified+importance"},
     "taught": TAUGHT,
+    "dc-loops": {"net_period": 10, "net_steps": 50},
     "found": {"robust": True, "net_groups": "data", **TAUGHT},
 }
 LONG = {
@@ -102,7 +104,7 @@ def _all() -> Iterator[tuple[str, Distill]]:
         for data in DATA:
             for method in ("dm", "dc", "rdd"):
                 ways = ["plain", "robust", "by-class", "importance"]
-                ways += ["true"] * ("shift" in DATA[data]) + ["taught", "found"] * (method == "rdd")
+                ways += ["true"] * ("shift" in DATA[data]) + ["taught", "dc-loops", "found"] * (method == "rdd")
                 for way in ways:
                     yield cell("mlp", data, 10, method, way, seed)
         for way in ("plain", "robust", "true", "importance"):

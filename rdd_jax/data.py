@@ -137,8 +137,10 @@ def _npz(path: Path) -> dict[str, Data]:
         raise InputError(f"{str(path)!r} has no {' and no '.join(missing)} (it has {', '.join(arrays) or 'nothing'})")
     labels = integer_labels(arrays["labels"], "labels")
     class_names = _names(arrays, "class_names", labels)
-    groups = arrays.get("groups")
-    group_names = () if groups is None else _names(arrays, "group_names", integer_labels(groups, "groups"))
+    # Of all splits together: only some may have groups.
+    given = [key for key in ("groups", "validation_groups", "test_groups") if key in arrays]
+    codes = [integer_labels(arrays[key], key) for key in given]
+    group_names = _names(arrays, "group_names", np.concatenate(codes)) if codes else ()
     parts = {}
     for split, prefix in (("train", ""), ("validation", "validation_"), ("test", "test_")):
         if f"{prefix}images" not in arrays:

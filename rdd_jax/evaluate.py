@@ -67,14 +67,15 @@ class Tested:
 
     Attributes:
       images: ``[n, h, w, c]`` in model space; ``data``: labels, groups and names.
-      train_count: ``[classes, groups]``, the training examples of each (class, group) cell.
+      train_count: ``[classes, groups]``, the training examples of each (class, group) cell; None where their groups are
+        not known, and there is no ``adjusted`` accuracy then.
       cluster: ``[n]``, the pixel cluster of each image, or None.
       corrupted: the images under each corruption, in model space.
     """
 
     images: np.ndarray
     data: Data
-    train_count: np.ndarray
+    train_count: np.ndarray | None
     cluster: np.ndarray | None = None
     corrupted: Mapping[str, np.ndarray] = field(default_factory=dict)
 
@@ -85,7 +86,7 @@ class Tested:
     def cells(self, outputs: np.ndarray) -> Cells:
         """The table of predictions ``outputs [n, k]`` by class and group."""
         right = metrics.correct(outputs, self.data.labels)
-        return metrics.cells(right, self.data.labels, self.groups, *self.train_count.shape)
+        return metrics.cells(right, self.data.labels, self.groups, *self.data.cell_counts.shape)
 
 
 def _groups(data: Data) -> np.ndarray:
@@ -100,7 +101,9 @@ def prepare_test(prepared: Prepared, corruptions: Sequence[str] = ()) -> Tested:
     flat = standard.reshape(len(test), -1)
     cluster = np.asarray(kmeans(jax.random.key(0), flat, min(CLUSTERS, len(test))).assignment)
     corrupted = {name: prepared.fitted.apply(as_pixels(corrupt(name, 0, test.images))) for name in corruptions}
-    return Tested(images, test, prepared.splits.train.cell_counts, cluster, corrupted)
+    train = prepared.splits.train
+    train_count = None if train.groups is None else train.cell_counts
+    return Tested(images, test, train_count, cluster, corrupted)
 
 
 def krr_learner(kernel: Kernel, reg: float = 1e-6) -> Learner:
@@ -173,10 +176,12 @@ def _statistics(test: Tested) -> dict[str, Callable[[Cells], float]]:
     """What is counted from the table of cells; without groups only the accuracy."""
     if test.data.groups is None:
         return {"accuracy": metrics.average}
+    train_count = test.train_count
+    adjusted = {} if train_count is None else {"adjusted": lambda table: metrics.adjusted(table, train_count)}
     return {
         "accuracy": metrics.average,
         "worst_group": metrics.worst,
-        "adjusted": lambda table: metrics.adjusted(table, test.train_count),
+        **adjusted,
         "deo_m": lambda table: metrics.deo(table)[0],
         "deo_a": lambda table: metrics.deo(table)[1],
         "cvar_error": lambda table: metrics.cvar_error(table, TAIL),

@@ -136,8 +136,8 @@ def given() -> Grouping:
     def fit(seed: int, subject: Subject) -> Groups:
         if subject.given is None:
             raise InputError(
-                "grouping 'labels' needs group labels and the data has none: put `groups` into the .npz, choose a "
-                "--shift, or a grouping that needs no labels (spurious+kmeans)"
+                "grouping 'labels' needs group labels and the training data has none: put `groups` into the .npz, "
+                "choose a --shift, or a grouping that needs no labels (spurious+kmeans)"
             )
         return Groups(subject.given.astype(np.int32), int(subject.given.max()) + 1)
 

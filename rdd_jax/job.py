@@ -205,7 +205,7 @@ def _measured(splits: Splits, evaluations: Sequence[Evaluation], tables: Tables)
         values["subgroups"] = {
             "class_names": list(test.class_names),
             "group_names": list(test.group_names),
-            "train_count": train.cell_counts.tolist(),
+            "train_count": None if train.groups is None else train.cell_counts.tolist(),
             "test_count": test.cell_counts.tolist(),
             "predictions": correct,
         }

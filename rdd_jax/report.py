@@ -97,7 +97,8 @@ def _subgroups(subgroups: Mapping[str, Any]) -> str:
             count = subgroups["test_count"][c][g]
             if count:
                 accuracy = [100 * tables[s]["correct"][c][g] / tables[s]["count"][c][g] for s in sets]
-                cells = [class_name, group_name, str(subgroups["train_count"][c][g]), str(count)]
+                trained = "-" if subgroups["train_count"] is None else str(subgroups["train_count"][c][g])
+                cells = [class_name, group_name, trained, str(count)]
                 rows.append((accuracy[0], [*cells, *(f"{a:.1f}" for a in accuracy)]))
     head = "".join(
         f"<th>{html.escape(n)}</th>" for n in ("class", "group", "train", "test", *(f"{s}, %" for s in sets))

@@ -213,7 +213,7 @@ def test_labels_are_the_groups_that_came_with_the_data():
 
 
 def test_labels_that_the_data_does_not_have_raise():
-    with pytest.raises(InputError, match="grouping 'labels' needs group labels and the data has none"):
+    with pytest.raises(InputError, match="grouping 'labels' needs group labels and the training data has none"):
         fit_strokes("labels", given=None)
 
 

@@ -106,7 +106,7 @@ def test_by_group_every_group_is_covered(tmp_path):
         (["--method", "krr-sensitivty"], "did you mean krr-sensitivity"),
         (["--draw", "independant"], "did you mean independent"),
         (["--strata", "grupo"], "unknown strata 'grupo'"),
-        (["--strata", "group"], "needs group labels and the data has none"),
+        (["--strata", "group"], "needs group labels and the training data has none"),
         (["--strata", "group", "--grouping", "none"], "needs groups and there are none"),
         (["--ipc", "5000"], "ipc is 5000, but class"),
         (["--eps", "0"], "eps is 0"),
