@@ -102,7 +102,7 @@ def _check_networks(config: Distill) -> None:
         ("distance", config.distance, objectives.DISTANCES),
     ):
         check_one_of(what, value, options)
-    for what in ("net_period", "net_steps", "net_batch"):
+    for what in ("net_period", "net_pool", "net_steps", "net_batch"):
         at_least(what, getattr(config, what), 1)
     _check_positive(config, "net_lr")
     network = network_of(config, config.network, 2)
@@ -268,12 +268,12 @@ def trajectory_of(config: Distill, network: networks.Network, groups: int, class
     optimizer = optax.sgd(config.net_lr)
     if config.net_train == "synthetic":
         lesson = trajectory.on_synthetic(network, optimizer, config.net_steps, config.net_batch, siamese_of(config))
-        return trajectory.trained(network, lesson, optimizer, config.net_period)
+        return trajectory.trained(network, lesson, optimizer, config.net_period, pool=config.net_pool)
     nearest = config.net_groups == "nearest"
     robust = risk_of(config, config.ipc * formed(config) * classes if nearest else groups)
     sampler = sampling.uniform(config.net_batch) if nearest else sampling.by_group(config.net_batch, groups)
     lesson = trajectory.on_real(network, optimizer, sampler, config.net_steps, robust, nearest)
-    return trajectory.trained(network, lesson, optimizer, config.net_period, warm=True)
+    return trajectory.trained(network, lesson, optimizer, config.net_period, warm=True, pool=config.net_pool)
 
 
 def pool_of(prepared: Prepared, kernel: Kernel, config: Distill | Select, groups: np.ndarray | None) -> selection.Pool:

@@ -125,6 +125,8 @@ class Distill:
     synthetic of dc and dsa, real of rdd, none of dm."""
     net_period: int = 0
     """Steps for which a network is kept; 0: as published, of dc and dsa 1, 10 or 50 by images a class, of rdd 2."""
+    net_pool: int = 1
+    """Networks that take turns, step by step, their ages evenly apart; each is kept for net_period steps of its own."""
     net_steps: int = 0
     """Training steps of the network between two steps; 0: as published, of dc and dsa 1, 50 or 10 by images a class, of
     rdd 2."""
