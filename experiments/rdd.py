@@ -10,13 +10,14 @@ stopped and started again at any time. Tables: with the published ConvNet ``clea
 on the validation split on their way, five networks at the end; ``mlp``, the same at 10 images a class through and for
 an MLP, with which two cores get far; ``start``, what a KIP set is worth as the start of a short run (MLP). Ways:
 plain; robust (groups found without labels, every group an equal say and share of the initial images); by-class
-(robust, but for the initial images, which are any of the class); true (the same with the true groups); importance
-(plain, batches by loss); augmented (plain, under the augmentations that the method was published with; the others are
-without any, but for dsa's own); taught (RDD whose networks are trained longer); dc-loops (as long as DC's, so that
-data and risk of that training are all they differ by); found (robust and taught, the networks' risk over the found
-groups as well); kip and random starts. Steps are the share of the published schedules that two cores allow in minutes:
-`STEPS` of `PUBLISHED`. The recipe is the same for all ways of a method. One network a seed is trained on each set; a
-seed is one of everything.
+(robust, but for the initial images, which are any of the class); true (the same with the true groups); clusters
+(robust, but for the groups: k-means clusters of pixels, which is what the metric Cluster-min has of the test images);
+importance (plain, batches by loss); augmented (plain, under the augmentations that the method was published with; the
+others are without any, but for dsa's own); taught (RDD whose networks are trained longer); dc-loops (as long as DC's,
+so that data and risk of that training are all they differ by); found (robust and taught, the networks' risk over the
+found groups as well); kip and random starts. Steps are the share of the published schedules that two cores allow in
+minutes: `STEPS` of `PUBLISHED`. The recipe is the same for all ways of a method. One network a seed is trained on each
+set; a seed is one of everything.
 """
 
 import json
@@ -61,6 +62,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "robust": {"robust": True},
     "by-class": {"robust": True, "init_strata": "class"},
     "true": {"grouping": "labels"},
+    "clusters": {"robust": True, "grouping": "clusters", "features": "pixels"},
     "augmented": {"siamese": "auto", "eval_augment": "auto"},
     "importance": {"sampler": "stratified+importance"},
     "taught": TAUGHT,
@@ -103,7 +105,7 @@ def _all() -> Iterator[tuple[str, Distill]]:
     for seed in SEEDS:
         for data in DATA:
             for method in ("dm", "dc", "rdd"):
-                ways = ["plain", "robust", "by-class", "importance"]
+                ways = ["plain", "robust", "clusters", "by-class", "importance"]
                 ways += ["true"] * ("shift" in DATA[data]) + ["taught", "dc-loops", "found"] * (method == "rdd")
                 for way in ways:
                     yield cell("mlp", data, 10, method, way, seed)
