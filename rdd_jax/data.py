@@ -30,9 +30,9 @@ def load(name: str, seed: int = 0, tfds_dir: str | None = None) -> Splits:
     Args:
       name: ``digits`` (embedded in scikit-learn, 8x8 grey); a path to an ``.npz`` with ``images`` and
         ``labels`` (and optionally ``groups``, ``class_names``, ``group_names`` and the same keys with
-        the prefixes ``validation_`` and ``test_``); a path to a folder with a folder of images a class
-        (or ``train``, ``validation``, ``test`` folders of such); otherwise the name of a prepared
-        TFDS image-classification set, such as ``mnist`` or ``cifar10``.
+        the prefixes ``validation_`` and ``test_``; any split may lack groups); a path to a folder with a
+        folder of images a class (or ``train``, ``validation``, ``test`` folders of such); otherwise the
+        name of a prepared TFDS image-classification set, such as ``mnist`` or ``cifar10``.
       seed: of the splits that have to be drawn.
       tfds_dir: where TFDS sets were prepared; default ``$TFDS_DATA_DIR`` or TFDS's own default.
 

@@ -40,8 +40,8 @@ class Evaluation:
 
     Attributes:
       metric: ``accuracy``; ``accuracy:NAME`` under a corruption; ``cluster_min`` and ``cluster_mean``; with groups
-        ``worst_group``, ``adjusted``, ``deo_m``, ``deo_a`` and ``cvar_error`` (tail mass `TAIL`). See
-        `rdd_jax.metrics`.
+        ``worst_group``, ``adjusted`` (where training examples have them too), ``deo_m``, ``deo_a`` and ``cvar_error``
+        (tail mass `TAIL`). See `rdd_jax.metrics`.
       std: the sample standard deviation over seeds (0 for a single seed).
       interval: 95 % bootstrap interval over test examples, its ends averaged over seeds; None for cluster metrics.
       where: of ``worst_group``: the class, the group and the number of its test examples, all seeds together.
