@@ -19,6 +19,10 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 compiled = tempfile.TemporaryDirectory(prefix="rdd-jax-tests-")
 jax.config.update("jax_compilation_cache_dir", compiled.name)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+# Nor what a process compiled that a test started. Apart, since some of those are killed while they write.
+started = tempfile.TemporaryDirectory(prefix="rdd-jax-tests-")
+os.environ["JAX_COMPILATION_CACHE_DIR"] = started.name
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 
 REAL_DATA = ("mnist", "cifar10")
 

@@ -60,7 +60,7 @@ def by_loop(name, network, variables, synthetic, batch, cells):
             logits = network.apply(v, images)
             return -jnp.sum(share[:, None] * one_hot * jax.nn.log_softmax(logits))
 
-        return [np.asarray(leaf) for leaf in jax.tree.leaves(jax.grad(loss)(variables)) if leaf.ndim > 1]
+        return [np.asarray(leaf) for leaf in jax.tree.leaves(jax.jit(jax.grad(loss))(variables)) if leaf.ndim > 1]
 
     found = []
     for c in range(cells):
