@@ -57,6 +57,7 @@ DATA = {
     "cifar10s": {"data": "cifar10", "shift": "grey"},
 }
 TAUGHT = {"net_period": 10, "net_steps": 10}
+DC = Distill(method="dc", ipc=10).resolved()
 WAYS: dict[str, dict[str, Any]] = {
     "plain": {},
     "robust": {"robust": True},
@@ -66,7 +67,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "augmented": {"siamese": "auto", "eval_augment": "auto"},
     "importance": {"sampler": "stratified+importance"},
     "taught": TAUGHT,
-    "dc-loops": {"net_period": 10, "net_steps": 50},
+    "dc-loops": {"net_period": DC.net_period, "net_steps": DC.net_steps},
     "found": {"robust": True, "net_groups": "data", **TAUGHT},
 }
 LONG = {

@@ -86,7 +86,7 @@ class Tested:
     def cells(self, outputs: np.ndarray) -> Cells:
         """The table of predictions ``outputs [n, k]`` by class and group."""
         right = metrics.correct(outputs, self.data.labels)
-        return metrics.cells(right, self.data.labels, self.groups, *self.data.cell_counts.shape)
+        return metrics.cells(right, self.data.labels, self.groups, *self.data.cell_shape)
 
 
 def _groups(data: Data) -> np.ndarray:

@@ -101,10 +101,15 @@ class Data:
         return len(self.class_names)
 
     @property
+    def cell_shape(self) -> tuple[int, int]:
+        """``(classes, groups)`` of a table of cells."""
+        return self.classes, max(1, len(self.group_names))
+
+    @property
     def cell_counts(self) -> Int[np.ndarray, "c g"]:
         """How many examples each (class, group) has; all in one group where there are none."""
         groups = np.zeros_like(self.labels) if self.groups is None else self.groups
-        count = np.zeros((self.classes, max(1, len(self.group_names))), int)
+        count = np.zeros(self.cell_shape, int)
         np.add.at(count, (self.labels, groups), 1)
         return count
 
