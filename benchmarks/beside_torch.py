@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rdd_jax.environment import peak_memory
+from rdd_jax.app.environment import peak_memory
 from rdd_jax.types import Synthetic, centred_one_hot
 
 CLASSES, SIDE, WIDTH = 10, 32, 128

@@ -12,8 +12,7 @@ import numpy as np
 import tyro
 
 from benchmarks.beside_torch import CLASSES, Torch, forward_flops, noise, tell, timed
-from rdd_jax import training
-from rdd_jax.networks import convnet
+from rdd_jax.networks import convnet, training
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ import rich
 import tyro
 from rich.table import Table
 
-from rdd_jax.data import load
+from rdd_jax.datasets import load
 from rdd_jax.kmeans import _fit, kmeans_within
 
 

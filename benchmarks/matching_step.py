@@ -18,9 +18,9 @@ import optax
 import tyro
 
 from benchmarks.beside_torch import CLASSES, Torch, forward_flops, noise, tell, timed
-from rdd_jax import risk, training, trajectory
-from rdd_jax.distill import make_distiller
-from rdd_jax.networks import Network, convnet
+from rdd_jax import risk, trajectory
+from rdd_jax.distill import distiller
+from rdd_jax.networks import Network, convnet, training
 from rdd_jax.objectives import gradient_matching
 from rdd_jax.sampling import stratified, uniform
 from rdd_jax.types import Examples
@@ -41,7 +41,7 @@ def step(options: Step, network: Network) -> None:
     """One step of DC, all of it: draws, a fresh network, gradients of every class, the update."""
     real = noise(2 * CLASSES * options.batch)
     data = Examples(real.images, real.labels, jnp.argmax(real.labels, 1).astype(jnp.int32))
-    distiller = make_distiller(
+    distiller = distiller(
         gradient_matching(network, CLASSES),
         stratified(CLASSES * options.batch, CLASSES),
         risk.grouped(risk.mean, risk.mean, CLASSES),

@@ -27,14 +27,15 @@ import rich
 import tyro
 from rich.table import Table
 
-from rdd_jax import data, risk, selection, shifts
-from rdd_jax.distill import DISPATCH, make_distiller, one_blas_thread
+from rdd_jax import datasets, risk, selection
+from rdd_jax.datasets import shifts
+from rdd_jax.datasets.preprocess import prepare
+from rdd_jax.distill import DISPATCH, distiller, one_blas_thread
 from rdd_jax.errors import InputError
 from rdd_jax.grouping import Groups, cells
 from rdd_jax.kernels import fc_ntk
 from rdd_jax.objectives import kip
 from rdd_jax.parameterise import pixels
-from rdd_jax.preprocess import prepare
 from rdd_jax.sampling import Sampler, by_group, uniform
 from rdd_jax.types import Data, Examples, Splits, Synthetic
 
@@ -52,7 +53,7 @@ class Options:
 def grey_images() -> Splits:
     """MNIST, or noise of its shape."""
     try:
-        return data.load("mnist")
+        return datasets.load("mnist")
     except InputError:
         rng = np.random.default_rng(0)
         names = tuple(map(str, range(10)))
@@ -78,7 +79,7 @@ def problem(ipc: int) -> tuple[str, Examples, Synthetic, int]:
 
 def steps(sampler: Sampler, of: risk.Risk, depth: int, examples: Examples, start: Synthetic) -> Callable[[], None]:
     """One dispatch of a distiller a call."""
-    distiller = make_distiller(
+    distiller = distiller(
         kip(fc_ntk(depth)),
         sampler=sampler,
         risk=of,

@@ -22,16 +22,15 @@ import optax
 import tyro
 from scipy.stats import spearmanr
 
-from rdd_jax import krr
-from rdd_jax.data import load
-from rdd_jax.distill import make_distiller
-from rdd_jax.initialise import initialise
-from rdd_jax.kernels import fc_ntk
+from rdd_jax.datasets import load
+from rdd_jax.datasets.preprocess import prepare
+from rdd_jax.distill import distiller
+from rdd_jax.kernels import fc_ntk, krr
 from rdd_jax.objectives import kip
-from rdd_jax.preprocess import prepare
 from rdd_jax.sampling import LOSSES, Sampler, importance, uniform
 from rdd_jax.selection import Pool, certify, select_by_name, strata_of
 from rdd_jax.selection.certificate import Errors
+from rdd_jax.selection.initialise import initialise
 from rdd_jax.selection.scores import krr_sensitivity_bound, sensitivity
 from rdd_jax.types import Batch, Synthetic, as_pixels, centred_one_hot
 
@@ -107,7 +106,7 @@ def variance() -> None:
     synthetic = Synthetic(jnp.asarray(start), centred_one_hot(np.repeat(np.arange(10), 10), 10))
     kernel = fc_ntk()
     objective = kip(kernel)
-    distiller = make_distiller(objective, sampler=uniform(5000), optimizer=optax.adam(0.04))
+    distiller = distiller(objective, sampler=uniform(5000), optimizer=optax.adam(0.04))
     state, examples = distiller.init(synthetic), prepared.examples()
 
     @jax.jit

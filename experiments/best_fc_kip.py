@@ -19,7 +19,7 @@ from typing import Literal
 
 import tyro
 
-from rdd_jax.config import Distill, Evaluate
+from rdd_jax.app.config import Distill, Evaluate
 
 FOLDER = Path("runs/best_fc_kip")
 PUBLISHED = {"mnist": {1: 85.5, 10: 97.2, 50: 98.4}, "cifar10": {1: 40.5, 10: 53.1, 50: 58.6}}
@@ -48,7 +48,7 @@ def cells(only: str) -> Iterator[tuple[str, Distill]]:
 
 def run(only: str) -> None:
     """Distils every cell that is not finished; interrupted ones are resumed."""
-    from rdd_jax.job import distil
+    from rdd_jax.app.job import distil
 
     for name, config in cells(only):
         folder = FOLDER / name
@@ -60,7 +60,7 @@ def run(only: str) -> None:
 
 def networks(only: str, learners: str, seeds: int) -> None:
     """Trains finite networks on the finished sets of seed 0 and on the baselines."""
-    from rdd_jax.job import evaluate_job
+    from rdd_jax.app.job import evaluate_job
 
     for name, _ in cells(only):
         for learner in learners.split(","):

@@ -28,16 +28,16 @@ import tyro
 from scipy.stats import t as student
 
 from experiments.tables import spread
-from rdd_jax import krr, metrics
-from rdd_jax.data import load
-from rdd_jax.distill import make_distiller
-from rdd_jax.initialise import initialise
-from rdd_jax.kernels import fc_ntk
+from rdd_jax.datasets import load
+from rdd_jax.datasets.preprocess import Prepared, prepare
+from rdd_jax.datasets.shifts import shift_by_name
+from rdd_jax.distill import distiller
+from rdd_jax.evaluation import metrics
+from rdd_jax.kernels import fc_ntk, krr
 from rdd_jax.objectives import kip
-from rdd_jax.preprocess import Prepared, prepare
 from rdd_jax.sampling import LOSSES, Sampler, importance, uniform
 from rdd_jax.selection import Pool, strata_of
-from rdd_jax.shifts import shift_by_name
+from rdd_jax.selection.initialise import initialise
 from rdd_jax.types import Synthetic, centred_one_hot
 
 FOLDER = Path("runs/provable_selection")
@@ -171,7 +171,7 @@ def measure(cell: Cell) -> dict:
     look(0, synthetic)
     if cell.batches is not None:
         batches, examples = BATCHES[cell.batches], prepared.examples()
-        distiller = make_distiller(kip(KERNEL), sampler=batches.sampler, optimizer=optax.adam(RATE))
+        distiller = distiller(kip(KERNEL), sampler=batches.sampler, optimizer=optax.adam(RATE))
         state, key = distiller.init(synthetic), jax.random.key(cell.seed)
         for step in range(0, cell.steps, EVERY):
             if batches.loss is not None and step % REFRESH == 0:

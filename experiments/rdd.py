@@ -29,7 +29,7 @@ from typing import Any, Literal
 import tyro
 
 from experiments.tables import spread
-from rdd_jax.config import Distill
+from rdd_jax.app.config import Distill
 
 FOLDER = Path("runs/rdd")
 FIGURE = Path("experiments/figures/rdd.png")
@@ -131,7 +131,7 @@ def _all() -> Iterator[tuple[str, Distill]]:
 
 def run(only: str, seeds: int) -> None:
     """Distils every cell that is not finished; interrupted ones are resumed."""
-    from rdd_jax.job import distil
+    from rdd_jax.app.job import distil
 
     for name, config in cells(only, seeds):
         folder = FOLDER / name
@@ -199,8 +199,8 @@ def table() -> None:
 
 def figure() -> None:
     """Draws the cells of coloured MNIST, DM plain, robust and with the true groups, seed 0."""
-    from rdd_jax.config import Compare
-    from rdd_jax.job import compare_job
+    from rdd_jax.app.config import Compare
+    from rdd_jax.app.job import compare_job
 
     FIGURE.parent.mkdir(exist_ok=True)
     ways = ("plain", "robust", "true")

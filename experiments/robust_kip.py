@@ -20,7 +20,7 @@ from typing import Literal
 import tyro
 
 from experiments.tables import spread
-from rdd_jax.config import ROBUST, Distill
+from rdd_jax.app.config import ROBUST, Distill
 
 FOLDER = Path("runs/robust_kip")
 FIGURE = Path("experiments/figures/robust_kip.png")
@@ -98,7 +98,7 @@ def _all() -> Iterator[tuple[str, Distill]]:
 
 def run(only: str, seeds: int) -> None:
     """Distils every cell that is not finished; interrupted ones are resumed."""
-    from rdd_jax.job import distil
+    from rdd_jax.app.job import distil
 
     for name, config in cells(only, seeds):
         folder = FOLDER / name
@@ -141,8 +141,8 @@ def table() -> None:
 
 def figure() -> None:
     """Draws the cells of coloured MNIST, plain, robust and with the true groups, seed 0."""
-    from rdd_jax.config import Compare
-    from rdd_jax.job import compare_job
+    from rdd_jax.app.config import Compare
+    from rdd_jax.app.job import compare_job
 
     FIGURE.parent.mkdir(exist_ok=True)
     compare_job(Compare(tuple(str(FOLDER / "main" / "mnist-fg" / way / "0") for way in WAYS), out=str(FIGURE)))

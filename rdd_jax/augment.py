@@ -10,12 +10,33 @@ import jax.numpy as jnp
 from jax.scipy.ndimage import map_coordinates
 from jaxtyping import Array, Float
 
+from rdd_jax.contracts import Augment
 from rdd_jax.errors import InputError, choose, unknown
 from rdd_jax.types import PRNGKey
 
+__all__ = [
+    "AUGMENTATIONS",
+    "PER_IMAGE",
+    "SHARED",
+    "Augment",
+    "augment_by_name",
+    "chain",
+    "check_augment",
+    "colour",
+    "crop",
+    "cutout",
+    "dc",
+    "dsa",
+    "flip",
+    "flip_shared",
+    "none",
+    "rotate",
+    "scale",
+    "shift",
+]
+
 Image = Float[Array, "h w c"]
 Images = Float[Array, "b h w c"]
-Augment = Callable[[PRNGKey, Images], Images]
 
 
 def none(key: PRNGKey, images: Images) -> Images:

@@ -2,13 +2,13 @@
 
 Example::
 
-    distiller = make_distiller(kip(fc_ntk()), sampler=uniform(5000), optimizer=optax.adam(4e-2))
-    state = distiller.init(synthetic)
-    state, losses = distiller.run(key, state, examples, steps=300)
-    synthetic = distiller.decode(state)
+    kip = distiller(objectives.kip(kernels.fc_ntk()), sampler=sampling.uniform(5000), optimizer=optax.adam(4e-2))
+    state = kip.init(synthetic)
+    state, info = kip.run(key, state, examples, until=300)
+    synthetic = kip.decode(state)
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -18,14 +18,16 @@ import optax
 from jaxtyping import Array, Bool, Float, Int
 from threadpoolctl import threadpool_limits
 
-from rdd_jax.augment import Augment, none
+from rdd_jax.augment import none
+from rdd_jax.contracts import Augment, Callback, Objective, Risk, Sampler
 from rdd_jax.errors import at_least
-from rdd_jax.objectives.base import Objective
 from rdd_jax.parameterise import Parameterisation, pixels
-from rdd_jax.risk import Risk, mean, overall
-from rdd_jax.sampling import Sampler, uniform
+from rdd_jax.risk import mean, overall
+from rdd_jax.sampling import uniform
 from rdd_jax.trajectory import Trajectory, kernel_only
-from rdd_jax.types import Batch, Examples, PRNGKey, Synthetic
+from rdd_jax.types import Batch, Examples, Losses, PRNGKey, Synthetic
+
+__all__ = ["DISPATCH", "Distiller", "Diverged", "Info", "State", "distiller", "one_blas_thread", "over_seeds"]
 
 
 class State(NamedTuple):
@@ -37,15 +39,20 @@ class State(NamedTuple):
     params: Any
     fixed: Any
     optimizer: Any
-    step: Int[Array, ""]
+    step: Int[Array, "*s"]
     networks: Any = None
 
 
 class Info(NamedTuple):
-    """What a step tells; never fed back."""
+    """What a step tells; never fed back. From `Distiller.run` NumPy arrays with a leading axis of steps."""
 
-    loss: Float[Array, ""]
-    finite: Bool[Array, ""]
+    loss: Float[Array, "*s"]
+    """The risk, which is what is minimised."""
+    gradient_norm: Float[Array, "*s"]
+    """The Euclidean norm of its gradient with respect to all parameters."""
+    by_group: Float[Array, "*s g"]
+    """The mean loss of every group; NaN where the batch had none of it."""
+    finite: Bool[Array, "*s"]
     """False where loss or gradient was not finite: the step then left the state as it was."""
 
 
@@ -59,7 +66,7 @@ class Diverged(RuntimeError):
 
 
 class Distiller(NamedTuple):
-    """The functions of one way of distilling; `make_distiller` composes them.
+    """The functions of one way of distilling; `distiller` composes them.
 
     Attributes:
       init: ``init(synthetic) -> State``.
@@ -76,39 +83,38 @@ class Distiller(NamedTuple):
     decode: Callable[[State], Synthetic]
 
     def run(
-        self,
-        key: PRNGKey,
-        state: State,
-        data: Examples,
-        steps: int,
-        callback: Callable[[State, Float[np.ndarray, " n"]], None] = lambda state, losses: None,
-    ) -> tuple[State, Float[np.ndarray, " steps"]]:
-        """Steps until ``state.step == steps``, several a dispatch.
+        self, key: PRNGKey, state: State, data: Examples, until: int, callbacks: Sequence[Callback] = ()
+    ) -> tuple[State, Info]:
+        """Steps until ``state.step == until``, several a dispatch.
 
         Args:
-          callback: called after every dispatch with the state and the losses of its steps. What it raises
-            ends the run.
+          key: of the run: the same key and start give the same end, however often the run is cut.
+          callbacks: see `rdd_jax.contracts.Callback`.
 
         Returns:
-          The last state and the loss of each step taken.
+          The last state, and the `Info` of each step taken.
 
         Raises:
+          InputError: a negative ``until``.
           Diverged: a loss or gradient was not finite.
         """
-        at_least("steps", steps, 0)
-        history = [np.zeros(0, np.float32)]
+        at_least("until", until, 0)
+        told = []
         # Dispatches end at multiples of DISPATCH whatever the start, so that a resumed run is the same one.
-        while (at := int(state.step)) < steps:
-            count = min(DISPATCH - at % DISPATCH, steps - at)
+        while (at := int(np.ravel(state.step)[0])) < until:
+            count = min(DISPATCH - at % DISPATCH, until - at)
             with one_blas_thread():
                 state, info = jax.block_until_ready(self.advance(key, state, data, jnp.asarray(count)))
-            losses, finite = np.asarray(info.loss[:count]), np.asarray(info.finite[:count])
-            if not finite.all():
-                raise Diverged(at + int(np.argmin(finite)) + 1, state)
-            history.append(losses)
-            callback(state, losses)
-        return state, np.concatenate(history)
+            info = Info(*(np.asarray(values)[:count] for values in info))
+            if not info.finite.all():
+                raise Diverged(at + int(np.argmin(info.finite.reshape(count, -1).all(1))) + 1, state)
+            told.append(info)
+            for callback in callbacks:
+                callback(state, info)
+        return state, Info(*map(np.concatenate, zip(*told, strict=True))) if told else _NOTHING
 
+
+_NOTHING = Info(np.zeros(0, np.float32), np.zeros(0, np.float32), np.zeros((0, 1), np.float32), np.zeros(0, bool))
 
 DISPATCH = 10
 """Steps in one call of the compiled loop."""
@@ -129,7 +135,7 @@ DEFAULT_PARAMETERISATION = pixels()
 PLAIN = overall(mean)
 
 
-def make_distiller(
+def distiller(
     objective: Objective,
     sampler: Sampler = DEFAULT_SAMPLER,
     risk: Risk = PLAIN,
@@ -137,6 +143,7 @@ def make_distiller(
     parameterisation: Parameterisation = DEFAULT_PARAMETERISATION,
     augment: Augment = none,
     trajectory: Trajectory = kernel_only,
+    groups: int | None = None,
 ) -> Distiller:
     """Composes a distiller.
 
@@ -148,6 +155,7 @@ def make_distiller(
       parameterisation: see `rdd_jax.parameterise`; default the pixels, labels fixed.
       augment: applied to the real images of a batch. (Augmentations of both sides belong to matching objectives.)
       trajectory: the networks that a matching objective looks from, see `rdd_jax.trajectory`.
+      groups: how many there are, for `Info.by_group`; ``data.groups`` lies in ``0..groups-1``. None: all are one.
     """
 
     def init(synthetic: Synthetic) -> State:
@@ -170,14 +178,17 @@ def make_distiller(
         model = trajectory.model(networks, state.step)
 
         def loss_of(params):
-            return risk(objective(objective_key, model, parameterisation.decode(params, state.fixed), batch))
+            losses = objective(objective_key, model, parameterisation.decode(params, state.fixed), batch)
+            return risk(losses), losses
 
-        loss, gradient = jax.value_and_grad(loss_of)(state.params)
+        (loss, losses), gradient = jax.value_and_grad(loss_of, has_aux=True)(state.params)
         updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)
-        finite = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(gradient))
+        norm = optax.tree.norm(gradient)
+        finite = jnp.isfinite(loss) & jnp.isfinite(norm)
         new = State(params, state.fixed, optimizer_state, state.step + 1, networks)
-        return jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, state), Info(loss, finite)
+        info = Info(loss, norm, _by_group(losses, groups), finite)
+        return jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, state), info
 
     def advance(key: PRNGKey, state: State, data: Examples, count: Array) -> tuple[State, Info]:
         def body(i, carry):
@@ -185,9 +196,37 @@ def make_distiller(
             state, now = step(key, state, data)
             return state, jax.tree.map(lambda all_, one: all_.at[i].set(one), info, now)
 
-        info = Info(jnp.zeros(DISPATCH), jnp.ones(DISPATCH, bool))
+        shapes = jax.eval_shape(step, key, state, data)[1]
+        info = jax.tree.map(lambda leaf: jnp.ones((DISPATCH, *leaf.shape), leaf.dtype), shapes)
         return jax.lax.fori_loop(0, count, body, (state, info))
 
     return Distiller(
         init, jax.jit(step), jax.jit(advance), lambda state: parameterisation.decode(state.params, state.fixed)
     )
+
+
+def _by_group(losses: Losses, groups: int | None) -> Float[Array, " g"]:
+    """The mean loss of every group, NaN where there is none; of all together without ``groups``."""
+    if groups is None:
+        return overall(mean)(losses)[None]
+    present = jax.ops.segment_sum(losses.weight, losses.group, groups) > 0
+    return jnp.where(present, mean(losses, groups), jnp.nan)
+
+
+def over_seeds(one: Distiller) -> Distiller:
+    """Runs of several seeds side by side: every function of ``one`` under `jax.vmap`.
+
+    The set of ``init``, the keys and the state have a leading axis of seeds, as have the values of `Info` after that of
+    steps; the data and the number of steps are shared. A run of the axis differs from the same run alone by rounding.
+    On a GPU or TPU small problems take nearly the time of one; on a CPU nothing is gained.
+
+    They end together, as `Diverged`, where one of them does.
+    """
+    step = jax.vmap(one.step, (0, 0, None))
+    advance = jax.vmap(one.advance, (0, 0, None, None), (0, 1))
+
+    def init(synthetic: Synthetic) -> State:
+        seeds = [jax.tree.map(lambda leaf, i=i: leaf[i], synthetic) for i in range(len(synthetic.images))]
+        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(one.init, seeds))
+
+    return Distiller(init, jax.jit(step), jax.jit(advance), jax.vmap(one.decode))

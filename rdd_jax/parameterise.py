@@ -23,7 +23,20 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from rdd_jax.errors import InputError, at_least, choose
+from rdd_jax.registry import Registry
 from rdd_jax.types import Synthetic
+
+__all__ = [
+    "LABELS",
+    "PARAMETERISATIONS",
+    "SMOOTHING",
+    "Parameterisation",
+    "check_factor",
+    "decoded",
+    "multi_formation",
+    "parameterisation_by_name",
+    "pixels",
+]
 
 Images = Float[Array, "m h w c"]
 Stored = Float[Array, "s h w c"]
@@ -206,10 +219,11 @@ def _described(tree: Any) -> Any:
     return jax.tree.map(lambda leaf: f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]", tree)
 
 
-PARAMETERISATIONS = ("pixels", "multi-formation")
+PARAMETERISATIONS: Registry[Parameterisation] = Registry(
+    "parameterisation", {"pixels": pixels, "multi-formation": multi_formation}
+)
 
 
 def parameterisation_by_name(name: str, labels: str = "fixed", factor: int = 2) -> Parameterisation:
     """One of `PARAMETERISATIONS` with one of `LABELS`; ``factor`` is that of ``multi-formation``; else `InputError`."""
-    made = {"pixels": lambda: pixels(labels), "multi-formation": lambda: multi_formation(factor, labels)}
-    return choose("parameterisation", name, made)()
+    return PARAMETERISATIONS.make(name, labels=labels, factor=factor)

@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from rdd_jax.errors import InputError
-from rdd_jax.metrics import Cells, average, worst
+from rdd_jax.evaluation.metrics import Cells, average, worst
 
 PER_CLASS = 10
 """Images of a class that a grid shows at most."""

@@ -12,10 +12,21 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 from scipy.special import log_softmax
 
-from rdd_jax.errors import InputError, at_least, check_one_of, choose
+from rdd_jax.contracts import Sampler
+from rdd_jax.errors import InputError, at_least, check_one_of
+from rdd_jax.registry import Registry
 from rdd_jax.types import Examples, PRNGKey
 
-Sampler = Callable[[PRNGKey, Examples], tuple[Int[Array, " b"], Float[Array, " b"]]]
+__all__ = [
+    "LOSSES",
+    "SAMPLERS",
+    "balanced",
+    "by_group",
+    "importance",
+    "sampler_by_name",
+    "stratified",
+    "uniform",
+]
 
 
 def uniform(batch: int) -> Sampler:
@@ -182,26 +193,20 @@ LOSSES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
 }
 """What ``Examples.loss`` may be: of ``outputs [n, k]`` and one-hot ``labels [n, k]``, ``[n]`` not negative."""
 
-SAMPLERS = (
-    "uniform",
-    "balanced",
-    "group",
-    "importance",
-    "group+importance",
-    "stratified",
-    "stratified+importance",
+SAMPLERS: Registry[Sampler] = Registry(
+    "sampler",
+    {
+        "uniform": uniform,
+        "balanced": balanced,
+        "group": by_group,
+        "importance": lambda batch, mix, unbiased: importance(batch, mix, "class", unbiased),
+        "group+importance": lambda batch, groups, mix, unbiased: importance(batch, mix, "group", unbiased, groups),
+        "stratified": lambda batch, groups: stratified(batch, groups),
+        "stratified+importance": stratified,
+    },
 )
 
 
 def sampler_by_name(name: str, batch: int, groups: int = 1, mix: float = 0.1, unbiased: bool = True) -> Sampler:
     """A sampler of `SAMPLERS`; raises `InputError` on an unknown name or ``batch < 1``."""
-    samplers = {
-        "uniform": uniform,
-        "balanced": balanced,
-        "group": lambda batch: by_group(batch, groups),
-        "importance": lambda batch: importance(batch, mix, "class", unbiased),
-        "group+importance": lambda batch: importance(batch, mix, "group", unbiased, groups),
-        "stratified": lambda batch: stratified(batch, groups),
-        "stratified+importance": lambda batch: stratified(batch, groups, mix, unbiased),
-    }
-    return choose("sampler", name, samplers)(batch)
+    return SAMPLERS.make(name, batch=batch, groups=groups, mix=mix, unbiased=unbiased)

@@ -13,12 +13,11 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-from rdd_jax.augment import Augment, none
+from rdd_jax.augment import none
+from rdd_jax.contracts import Augment, Lesson, Risk, Sampler
 from rdd_jax.errors import at_least
 from rdd_jax.networks.base import Network
-from rdd_jax.risk import Risk
-from rdd_jax.sampling import Sampler
-from rdd_jax.training import Training, cross_entropy, mean_loss, update
+from rdd_jax.networks.training import Training, cross_entropy, mean_loss, update
 from rdd_jax.types import Examples, Losses, PRNGKey, Synthetic
 
 
@@ -53,10 +52,6 @@ def fresh(network: Network) -> Trajectory:
         lambda key, step, state, synthetic, data: start(key, synthetic),
         lambda state, step: state,
     )
-
-
-Lesson = Callable[[PRNGKey, Training, Synthetic, Examples], Training]
-"""``lesson(key, training, synthetic, data) -> training``: some steps of training."""
 
 
 def trained(

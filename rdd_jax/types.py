@@ -5,8 +5,7 @@ preprocessing); a sampler draws a `Batch` from them; an objective returns `Losse
 learned is a `Synthetic` set.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import jax
@@ -16,8 +15,17 @@ from jaxtyping import Array, Float, Int, Key
 
 from rdd_jax.errors import InputError
 
-Kernel = Callable[[Array, Array], Array]
-"""``kernel(x1, x2) -> [n1, n2]`` for images ``[n, H, W, C]``: ours, stax's or yours."""
+__all__ = [
+    "Batch",
+    "Data",
+    "Examples",
+    "Losses",
+    "PRNGKey",
+    "Splits",
+    "Synthetic",
+    "as_pixels",
+    "centred_one_hot",
+]
 
 
 class Examples(NamedTuple):
@@ -75,6 +83,7 @@ class Data:
       labels: ``[n]`` int32 in ``0..len(class_names)-1``.
       class_names: one a class.
       groups: ``[n]`` int32 or None; ``group_names`` names them.
+      mirror: whether a mirrored image is still one of its class: true of most photographs, not of digits or letters.
 
     Raises:
       InputError: shapes, ranges or types that do not fit, naming the value.
@@ -84,7 +93,8 @@ class Data:
     labels: np.ndarray
     class_names: tuple[str, ...]
     groups: np.ndarray | None = None
-    group_names: tuple[str, ...] = field(default=())
+    group_names: tuple[str, ...] = ()
+    mirror: bool = True
 
     def __post_init__(self):
         _check_images(self.images)
@@ -121,7 +131,7 @@ class Data:
     def take(self, index: np.ndarray) -> "Data":
         """The examples at ``index``, in its order."""
         groups = None if self.groups is None else self.groups[index]
-        return Data(self.images[index], self.labels[index], self.class_names, groups, self.group_names)
+        return replace(self, images=self.images[index], labels=self.labels[index], groups=groups)
 
 
 def as_pixels(images: np.ndarray) -> np.ndarray:

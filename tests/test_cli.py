@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rdd_jax import runs
-from rdd_jax.checkpoint import Checkpoints, Saved
-from rdd_jax.cli import main
-from rdd_jax.distill import make_distiller
+from rdd_jax.app import runs
+from rdd_jax.app.checkpoint import Checkpoints, Saved
+from rdd_jax.app.cli import main
+from rdd_jax.distill import distiller
 from rdd_jax.kernels import fc_ntk
 from rdd_jax.objectives import kip
 from rdd_jax.types import Synthetic
@@ -81,7 +81,7 @@ def test_the_synthetic_set_carries_its_preprocessing(finished):
     arrays = np.load(finished / "synthetic.npz")
     assert arrays["images"].shape == arrays["images_model"].shape == (10, 8, 8, 1)
     assert arrays["labels"].shape == (10, 10)
-    saved = runs.load_synthetic(finished / "synthetic.npz")
+    saved = saving.load_set(finished / "synthetic.npz")
     np.testing.assert_allclose(saved.preprocess.apply(arrays["images"]), arrays["images_model"], atol=1e-5)
 
 
@@ -552,7 +552,7 @@ def test_divergence_stops_the_run_and_keeps_the_last_good_state(tmp_path, capsys
     out = tmp_path / "run"
     assert distil("--lr", "1e30", "--out", out) == 3
     assert "not finite at step 2: " in capsys.readouterr().err
-    like = Saved(make_distiller(kip(fc_ntk())).init(empty(10)), jnp.zeros(1295, jnp.int32), jnp.asarray(1))
+    like = Saved(distiller(kip(fc_ntk())).init(empty(10)), jnp.zeros(1295, jnp.int32), jnp.asarray(1))
     saved = Checkpoints(out / "checkpoints").restore(like)
     assert saved is not None
     state = saved.state
@@ -671,9 +671,9 @@ def fresh(code):
 def test_help_and_import_stay_light():
     code = """
 import contextlib, io, sys
-import rdd_jax, rdd_jax.cli
+import rdd_jax, rdd_jax.app.cli
 with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
-    rdd_jax.cli.main(["--help"])
+    rdd_jax.app.cli.main(["--help"])
 print([name for name in ("jax", "flax", "matplotlib", "tensorflow") if name in sys.modules])
 """
     assert fresh(code).strip() == "[]"
@@ -682,7 +682,7 @@ print([name for name in ("jax", "flax", "matplotlib", "tensorflow") if name in s
 def test_a_run_never_imports_tensorflow(tmp_path):
     code = f"""
 import sys
-from rdd_jax.cli import main
+from rdd_jax.app.cli import main
 arguments = "distill --data digits --ipc 1 --steps 10 --batch 100 --seeds 1 --out {tmp_path}/run".split()
 assert main(arguments) == 0
 print("tensorflow" in sys.modules)

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFilter
 from scipy import ndimage
 
-from rdd_jax import corruptions
-from rdd_jax.corruptions import CORRUPTIONS, RDD, corrupt, corruption_by_name
+from rdd_jax.datasets import corruptions
+from rdd_jax.datasets.corruptions import CORRUPTIONS, RDD, corrupt, corruption_by_name
 from rdd_jax.errors import InputError
 
 RANDOM = {"noise", "gaussian-noise", "shot-noise", "impulse-noise", "speckle-noise", "glass-blur", "fog", "elastic"}

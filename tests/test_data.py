@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rdd_jax import data
+from rdd_jax import datasets
 from rdd_jax.errors import InputError
 
 
@@ -16,7 +16,7 @@ def images(n, seed=0):
 
 
 def test_digits_are_split_with_stratification():
-    splits = data.load("digits")
+    splits = datasets.load("digits")
     assert sum(map(len, splits[:3])) == 1797
     assert splits.train.images.shape[1:] == (8, 8, 1)
     for c in range(10):
@@ -27,14 +27,14 @@ def test_digits_are_split_with_stratification():
 
 
 def test_splits_depend_on_the_seed_alone():
-    one, same, other = data.load("digits", 1), data.load("digits", 1), data.load("digits", 2)
+    one, same, other = datasets.load("digits", 1), datasets.load("digits", 1), datasets.load("digits", 2)
     np.testing.assert_array_equal(one.test.images, same.test.images)
     assert not np.array_equal(one.test.images, other.test.images)
 
 
 def test_stratified_split_is_a_partition():
     whole = data.Data(images(40), np.repeat(np.arange(4, dtype=np.int32), 10), tuple("abcd"))
-    rest, part = data.stratified_split(whole, 0.3, 0)
+    rest, part = datasets.stratified_split(whole, 0.3, 0)
     assert (np.bincount(part.labels), np.bincount(rest.labels)) == (pytest.approx([3] * 4), pytest.approx([7] * 4))
     both = np.concatenate([rest.images, part.images]).reshape(40, -1)
     assert {row.tobytes() for row in both} == {row.tobytes() for row in whole.images.reshape(40, -1)}
@@ -52,7 +52,7 @@ def test_npz_with_groups_and_splits(tmp_path):
         test_labels=np.arange(6) % 3,
         test_groups=np.arange(6) % 2,
     )
-    splits = data.load(file)
+    splits = datasets.load(file)
     assert splits.name == "own"
     assert splits.train.class_names == ("x", "y", "z")
     assert splits.train.group_names == ("red", "blue")
@@ -68,7 +68,7 @@ def test_folder_of_images(tmp_path):
         folder = tmp_path / ["cat", "dog"][i % 2]
         folder.mkdir(exist_ok=True)
         Image.fromarray(image).save(folder / f"{i:02}.png")
-    splits = data.load(str(tmp_path))
+    splits = datasets.load(str(tmp_path))
     assert splits.train.class_names == ("cat", "dog")
     found = np.concatenate([part.images for part in splits[:3]]).reshape(12, -1)
     assert {row.tobytes() for row in found} == {row.tobytes() for row in pixels.reshape(12, -1)}
@@ -80,7 +80,7 @@ def test_folder_with_given_splits(tmp_path):
             (tmp_path / split / name).mkdir(parents=True)
             for i in range(count):
                 Image.fromarray(images(1, i)[0]).save(tmp_path / split / name / f"{i}.png")
-    splits = data.load(str(tmp_path))
+    splits = datasets.load(str(tmp_path))
     assert [len(part) for part in splits[:3]] == [10, 2, 4]
 
 
@@ -113,7 +113,7 @@ def test_a_bad_npz_is_named(tmp_path, change, message):
     arrays = {"images": images(12), "labels": np.arange(12) % 3} | change
     file = save(tmp_path / "bad.npz", **{key: value for key, value in arrays.items() if value is not None})
     with pytest.raises(InputError, match=message):
-        data.load(file)
+        datasets.load(file)
 
 
 def test_a_truncated_npz_is_named(tmp_path):
@@ -121,72 +121,72 @@ def test_a_truncated_npz_is_named(tmp_path):
     save(file, images=images(12), labels=np.arange(12) % 3)
     file.write_bytes(file.read_bytes()[:-100])
     with pytest.raises(InputError, match=r"cut\.npz.*truncated"):
-        data.load(str(file))
+        datasets.load(str(file))
 
 
 def test_a_file_that_only_calls_itself_npz_is_named(tmp_path):
     (tmp_path / "text.npz").write_text("hello")
     with pytest.raises(InputError, match=r"text\.npz"):
-        data.load(str(tmp_path / "text.npz"))
+        datasets.load(str(tmp_path / "text.npz"))
 
 
 def test_bad_folders_are_named(tmp_path):
     with pytest.raises(InputError, match="no folders"):
-        data.load(str(tmp_path))
+        datasets.load(str(tmp_path))
     (tmp_path / "a").mkdir()
     with pytest.raises(InputError, match="no images"):
-        data.load(str(tmp_path))
+        datasets.load(str(tmp_path))
     Image.fromarray(images(1)[0]).save(tmp_path / "a" / "0.png")
     whole = (tmp_path / "a" / "0.png").read_bytes()
     (tmp_path / "a" / "1.png").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(InputError, match=r"1\.png.*truncated"):
-        data.load(str(tmp_path))
+        datasets.load(str(tmp_path))
     Image.fromarray(images(1)[0, :3]).save(tmp_path / "a" / "1.png")
     with pytest.raises(InputError, match="one size"):
-        data.load(str(tmp_path))
+        datasets.load(str(tmp_path))
 
 
 @pytest.mark.parametrize("name, message", [("nowhere.npz", "no file"), ("no/where", "no such folder")])
 def test_missing_paths_are_named(name, message):
     with pytest.raises(InputError, match=message):
-        data.load(name)
+        datasets.load(name)
 
 
 def test_unknown_names_suggest_the_nearest():
     with pytest.raises(InputError, match=r"did you mean.*mnist"):
-        data.load("mnst")
+        datasets.load("mnst")
     with pytest.raises(InputError, match="digits"):
-        data.load("digts")
+        datasets.load("digts")
 
 
 def test_an_unprepared_tfds_set_says_how_to_prepare_it(tmp_path):
     with pytest.raises(InputError, match="download_and_prepare"):
-        data.load("mnist", tfds_dir=str(tmp_path))
+        datasets.load("mnist", tfds_dir=str(tmp_path))
 
 
 def test_write_npz_keeps_what_was_there_when_it_fails(tmp_path, monkeypatch):
     file = tmp_path / "x.npz"
-    data.write_npz(file, a=np.arange(3))
+    files.write_npz(file, a=np.arange(3))
 
     def fail(*_, **__):
         raise OSError("disk full")
 
     monkeypatch.setattr(np, "savez", fail)
     with pytest.raises(OSError, match="disk full"):
-        data.write_npz(file, a=np.arange(4))
+        files.write_npz(file, a=np.arange(4))
     assert [path.name for path in tmp_path.iterdir()] == ["x.npz"]
-    np.testing.assert_array_equal(data.read_npz(file)["a"], np.arange(3))
+    np.testing.assert_array_equal(files.read_npz(file)["a"], np.arange(3))
 
 
 @pytest.mark.real_data
 @pytest.mark.parametrize("name, shape, train", [("mnist", (28, 28, 1), 60_000), ("cifar10", (32, 32, 3), 50_000)])
 def test_tfds_sets_are_read_and_cached(name, shape, train, tmp_path, monkeypatch):
     monkeypatch.setenv("RDD_CACHE", str(tmp_path))
-    splits = data.load(name)
+    splits = datasets.load(name)
     assert len(splits.train) + len(splits.validation) == train
     assert len(splits.test) == 10_000
     assert splits.train.images.shape[1:] == shape
     assert len(list(tmp_path.iterdir())) == 2
     monkeypatch.setattr(data, "_decode", None)  # a second reading must not decode
-    again = data.load(name)
+    again = datasets.load(name)
     np.testing.assert_array_equal(again.test.images, splits.test.images)

@@ -7,10 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rdd_jax import build, krr, training
-from rdd_jax.config import Evaluate
+from rdd_jax.app import build
+from rdd_jax.app.config import Evaluate
+from rdd_jax.datasets.preprocess import prepare
 from rdd_jax.errors import InputError
-from rdd_jax.evaluate import (
+from rdd_jax.evaluation import (
     BASELINES,
     LEARNERS,
     baselines,
@@ -20,13 +21,12 @@ from rdd_jax.evaluate import (
     network_learner,
     prepare_test,
 )
-from rdd_jax.evaluate import (
+from rdd_jax.evaluation import (
     Tested as Against,  # not for pytest to collect
 )
-from rdd_jax.kernels import fc_ntk
-from rdd_jax.metrics import accuracy
-from rdd_jax.networks import NETWORKS, mlp
-from rdd_jax.preprocess import prepare
+from rdd_jax.evaluation.metrics import accuracy
+from rdd_jax.kernels import fc_ntk, krr
+from rdd_jax.networks import NETWORKS, mlp, training
 from rdd_jax.types import Data, Splits, Synthetic, centred_one_hot
 
 KERNEL = fc_ntk(1)

@@ -6,14 +6,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rdd_jax import features
-from rdd_jax.corruptions import blur
-from rdd_jax.data import load
+from rdd_jax.datasets import load
+from rdd_jax.datasets.corruptions import blur
+from rdd_jax.datasets.shifts import LUMA
 from rdd_jax.errors import InputError
-from rdd_jax.features import FEATURES, embedding, features_by_name, kernel_map, texture
+from rdd_jax.grouping import features
+from rdd_jax.grouping.features import FEATURES, embedding, features_by_name, kernel_map, texture
 from rdd_jax.kernels.fully_connected import fc_ntk
 from rdd_jax.kernels.gram import row_blocks
-from rdd_jax.shifts import LUMA
 
 every_member = pytest.mark.parametrize("name", FEATURES)
 

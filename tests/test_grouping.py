@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from rdd_jax import grouping
-from rdd_jax.data import load
+from rdd_jax.datasets import load
+from rdd_jax.datasets.preprocess import fit
+from rdd_jax.datasets.shifts import shift_by_name
 from rdd_jax.errors import InputError
-from rdd_jax.features import pixels, texture
+from rdd_jax.evaluation.metrics import group_match, minority
 from rdd_jax.grouping import GROUPINGS, Groups, Subject, cells, grouping_by_name
-from rdd_jax.metrics import group_match, minority
-from rdd_jax.preprocess import fit
-from rdd_jax.shifts import shift_by_name
+from rdd_jax.grouping.features import pixels, texture
 from rdd_jax.types import Synthetic, centred_one_hot
 
 CLASSES, IPC = 4, 2

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from rdd_jax.errors import InputError
-from rdd_jax.initialise import NAMES, initialise
 from rdd_jax.kmeans import kmeans_within
 from rdd_jax.selection import METHODS, Pool, strata_of
+from rdd_jax.selection.initialise import NAMES, initialise
 
 CLASSES = 3
 

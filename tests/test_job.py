@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from rdd_jax import build, job
-from rdd_jax.config import Distill
+from rdd_jax.app import build, job
+from rdd_jax.app.config import Distill
+from rdd_jax.app.optimise import SILENT, Progress
+from rdd_jax.app.runs import Run
 from rdd_jax.grouping import Grouping, Groups
-from rdd_jax.optimise import SILENT, Progress
-from rdd_jax.runs import Run
 
 CONFIG = Distill(
     ipc=1,

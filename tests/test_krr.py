@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from sklearn.kernel_ridge import KernelRidge
 
-from rdd_jax import krr
 from rdd_jax.errors import InputError
-from rdd_jax.kernels import fc_ntk
+from rdd_jax.kernels import fc_ntk, krr
 from rdd_jax.types import Synthetic, centred_one_hot
 
 KERNEL = fc_ntk(2)

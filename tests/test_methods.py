@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from rdd_jax import build, job
-from rdd_jax.config import MATCHING, Distill, Evaluate
+from rdd_jax.app import build, job
+from rdd_jax.app.config import MATCHING, Distill, Evaluate
+from rdd_jax.app.optimise import SILENT, Progress
+from rdd_jax.app.runs import Run
 from rdd_jax.errors import InputError
-from rdd_jax.optimise import SILENT, Progress
-from rdd_jax.runs import Run
 
 SMALL = Distill(
     ipc=1,

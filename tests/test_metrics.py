@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import adjusted_mutual_info_score
 
-from rdd_jax import metrics
 from rdd_jax.errors import InputError
-from rdd_jax.metrics import Cells
+from rdd_jax.evaluation import metrics
+from rdd_jax.evaluation.metrics import Cells
 
 TABLE = Cells(np.array([[9, 1, 0], [4, 0, 5]]), np.array([[10, 4, 0], [4, 2, 20]]))
 """Accuracies [[0.9, 0.25, nan], [1, 0, 0.25]]: 19 of 40 right."""

@@ -10,7 +10,7 @@ from PIL import Image
 
 from rdd_jax import plots
 from rdd_jax.errors import InputError
-from rdd_jax.metrics import Cells
+from rdd_jax.evaluation.metrics import Cells
 
 
 def random_cells(classes, groups, seed=0):

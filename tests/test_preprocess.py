@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rdd_jax import preprocess
+from rdd_jax.datasets import preprocess
 from rdd_jax.errors import InputError
 from rdd_jax.types import Data, Splits
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from rdd_jax.cli import main
+from rdd_jax.app.cli import main
 
 
 @pytest.mark.real_data

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rdd_jax.report import render_html, sentences, table_rows
+from rdd_jax.app.report import render_html, sentences, table_rows
 
 
 def line(set_name, metric, mean, seeds=(0,), learner="krr", **more):

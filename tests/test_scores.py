@@ -7,11 +7,11 @@ from scipy.optimize import minimize
 from scipy.stats import spearmanr
 from sklearn.kernel_ridge import KernelRidge
 
-from rdd_jax.data import load
+from rdd_jax.datasets import load
+from rdd_jax.datasets.preprocess import prepare
 from rdd_jax.errors import InputError
 from rdd_jax.kernels import fc_ntk
 from rdd_jax.kernels.gram import gram_matrix, gram_trace
-from rdd_jax.preprocess import prepare
 from rdd_jax.selection import Pool
 from rdd_jax.selection.scores import (
     kmeans_sensitivity,

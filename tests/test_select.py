@@ -6,11 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from rdd_jax import runs
-from rdd_jax.cli import main
-from rdd_jax.config import Distill
-from rdd_jax.job import distil
-from rdd_jax.optimise import SILENT, Progress
+from rdd_jax.app import runs
+from rdd_jax.app.cli import main
+from rdd_jax.app.config import Distill
+from rdd_jax.app.job import distil
+from rdd_jax.app.optimise import SILENT, Progress
 from rdd_jax.selection import METHODS, SCORES
 
 
@@ -91,7 +91,7 @@ def test_by_group_every_group_is_covered(tmp_path):
         out = tmp_path / f"{strata}.npz"
         assert select(*shift, "--method", "lightweight", "--strata", strata, "--out", out) == 0
         rows[strata] = np.load(out)
-    from rdd_jax.build import splits_of
+    from rdd_jax.app.build import splits_of
 
     groups = splits_of("digits", "two-colours", 0.97, 0.05, 0).train.groups
     assert groups is not None

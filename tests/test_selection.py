@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rdd_jax.errors import InputError
-from rdd_jax.features import principal
+from rdd_jax.grouping.features import principal
 from rdd_jax.kernels import fc_ntk, feature_kernel, linear, stax_kernel
 from rdd_jax.kernels.gram import gram_matrix
 from rdd_jax.kernels.stax import load

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFilter
 
-from rdd_jax import shifts
+from rdd_jax.datasets import shifts
+from rdd_jax.datasets.shifts import PALETTE, SHIFTS, shift_by_name
 from rdd_jax.errors import InputError
-from rdd_jax.shifts import PALETTE, SHIFTS, shift_by_name
 from rdd_jax.types import Data, Splits
 
 RGB = np.array(list(PALETTE.values()))

@@ -6,10 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rdd_jax import training
 from rdd_jax.errors import InputError
-from rdd_jax.networks import convnet, from_flax, mlp
-from rdd_jax.training import Recipe, Training
+from rdd_jax.networks import convnet, from_flax, mlp, training
+from rdd_jax.networks.training import Recipe, Training
 from rdd_jax.types import Synthetic, centred_one_hot
 
 

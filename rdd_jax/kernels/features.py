@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from rdd_jax.types import Kernel
+from rdd_jax.contracts import Kernel
 
 
 def feature_kernel(embed: Callable[[Array], Array]) -> Kernel:

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from rdd_jax.contracts import Kernel
 from rdd_jax.errors import at_least
-from rdd_jax.types import Kernel
 
 BUDGET = 256 * 2**20
 """Bytes that one tile and its temporaries may take."""

@@ -11,8 +11,8 @@ import importlib.util
 import sys
 from types import ModuleType
 
+from rdd_jax.contracts import Kernel
 from rdd_jax.errors import InputError
-from rdd_jax.types import Kernel
 
 INSTALL = "pip install --no-deps neural-tangents==0.6.5 && pip install frozendict"
 

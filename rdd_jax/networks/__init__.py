@@ -1,26 +1,35 @@
 """Finite networks: ``Network(init, features, apply)`` around Flax."""
 
-from rdd_jax.errors import choose
+from typing import Any
+
 from rdd_jax.networks.base import Network, check_batch, check_images, from_flax
 from rdd_jax.networks.classics import alexnet, lenet, resnet18, vgg11
 from rdd_jax.networks.convnet import convnet
 from rdd_jax.networks.mlp import mlp
 from rdd_jax.networks.vit import vit
+from rdd_jax.registry import Registry
 
-NETWORKS = {
-    "convnet": convnet,
-    "mlp": mlp,
-    "lenet": lenet,
-    "alexnet": alexnet,
-    "vgg11": vgg11,
-    "resnet18": resnet18,
-    "vit": vit,
-}
+NETWORKS: Registry[Network] = Registry(
+    "network",
+    {
+        "convnet": convnet,
+        "mlp": mlp,
+        "lenet": lenet,
+        "alexnet": alexnet,
+        "vgg11": vgg11,
+        "resnet18": resnet18,
+        "vit": vit,
+    },
+)
 
 
-def network_by_name(name: str, classes: int) -> Network:
-    """A network of `NETWORKS`; raises `InputError` on an unknown name."""
-    return choose("network", name, NETWORKS)(classes)
+def network_by_name(name: str, classes: int, **options: Any) -> Network:
+    """A network of `NETWORKS`, with those of ``options`` (``depth``, ``width``, ``norm``) that it takes.
+
+    Raises:
+      InputError: an unknown name, or a value that the network cannot have.
+    """
+    return NETWORKS.make(name, classes=classes, **options)
 
 
 __all__ = [

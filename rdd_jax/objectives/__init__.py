@@ -1,8 +1,20 @@
-"""Objectives ``objective(key, model, synthetic, batch) -> Losses``."""
+r"""Objectives ``objective(key, model, synthetic, batch) -> Losses``: kernel ridge regression, and matching by networks.
 
-from rdd_jax.objectives.base import Objective
+**Matching** is of what a network makes of real and of synthetic images: gradients (DC, DSA) or mean embeddings (DM).
+
+Real examples come in **cells**, one a class or one a (class, group), numbered class by class as `grouping.cells`
+numbers them. An objective gives one distance a cell, between the cell's real examples and the synthetic images of its
+*class*, times the number of classes: under the mean risk over one cell a class that is the published sum over classes;
+under the mean over (class, group) cells it is the idea of FairDD (Zhou et al. 2025); other risks protect the cells that
+are matched worst, ours.
+
+The labels of the synthetic set are centred distributions (`parameterise`: fixed or soft).
+"""
+
+from rdd_jax.contracts import Objective
+from rdd_jax.objectives.embeddings import distribution_matching
+from rdd_jax.objectives.gradients import DISTANCES, cosine, gradient_matching, squared
 from rdd_jax.objectives.kip import kip, kip_solved
-from rdd_jax.objectives.matching import DISTANCES, cosine, distribution_matching, gradient_matching, squared
 
 __all__ = [
     "DISTANCES",

@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from rdd_jax import krr
-from rdd_jax.objectives.base import Objective
-from rdd_jax.types import Batch, Kernel, Losses, PRNGKey, Synthetic
+from rdd_jax.contracts import Kernel, Objective
+from rdd_jax.kernels import krr
+from rdd_jax.types import Batch, Losses, PRNGKey, Synthetic
 
 
 def kip(kernel: Kernel, reg: float = 1e-6) -> Objective:
@@ -43,7 +43,7 @@ def kip_solved(kernel: Kernel, reg: float = 1e-6, label_reg: float = 1e-8) -> Ob
     The loss of an example is its term of ``J`` at ``alpha*``, the penalty shared evenly, so that the mean
     risk is ``J`` itself. At the minimum :math:`\partial J / \partial \alpha = 0`, so the gradient with
     respect to the images, ``mu`` and ``lambda`` held, needs no derivative of the solve. The labels of the synthetic set
-    are not read; solve them over all data at the end (`rdd_jax.krr.label_solve`).
+    are not read; solve them over all data at the end (`rdd_jax.kernels.krr.label_solve`).
     """
 
     def objective(key: PRNGKey, model: None, synthetic: Synthetic, batch: Batch) -> Losses:

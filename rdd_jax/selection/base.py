@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
+from rdd_jax.contracts import Kernel
 from rdd_jax.errors import InputError, at_least, check_one_of
 from rdd_jax.kernels import fc_ntk
-from rdd_jax.types import Kernel, centred_one_hot
+from rdd_jax.types import centred_one_hot
 
 RIDGE = 1e-3
 """Default ridge of the regression that sensitivities are about, as a fraction of the Gram matrix's trace."""

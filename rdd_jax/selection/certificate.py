@@ -30,11 +30,11 @@ import numpy as np
 import scipy.linalg
 from jaxtyping import Float
 
+from rdd_jax.contracts import Kernel
 from rdd_jax.errors import InputError
 from rdd_jax.kernels.gram import compile_kernel, row_blocks
 from rdd_jax.selection.base import Pool, Selection
 from rdd_jax.selection.scores import LANDMARKS, sensitivity
-from rdd_jax.types import Kernel
 
 
 @dataclass(frozen=True)

@@ -23,11 +23,11 @@ import scipy.linalg
 from jaxtyping import Float
 from scipy.linalg import lapack
 
+from rdd_jax.contracts import Kernel
 from rdd_jax.errors import InputError, at_least
 from rdd_jax.kernels.gram import ROWS, compile_kernel, gram_matrix, gram_trace, pad, row_blocks
 from rdd_jax.kmeans import kmeans
 from rdd_jax.selection.base import Pool
-from rdd_jax.types import Kernel
 
 EXACT = 10_000
 """Examples up to which sensitivities are exact: one Cholesky factor of ``[n, n]`` float64, 0.8 GB."""

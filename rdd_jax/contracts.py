@@ -1,0 +1,222 @@
+"""The contracts of the library: what a piece is called with and what it gives, one protocol a family.
+
+A piece is any callable of its family's form: one of this library's, a function of your own, a ``jit``-ted one.
+Arguments are positional. The values that travel between pieces are in `rdd_jax.types`; the few pieces that are more
+than one function are named tuples beside their members: `rdd_jax.networks.Network`,
+`rdd_jax.parameterise.Parameterisation`, `rdd_jax.trajectory.Trajectory`, `rdd_jax.grouping.Grouping` and
+`rdd_jax.distill.Distiller`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from rdd_jax.types import Batch, Data, Examples, Losses, PRNGKey, Splits, Synthetic
+
+if TYPE_CHECKING:
+    from rdd_jax.distill import Info, State
+    from rdd_jax.grouping import Groups, Subject
+    from rdd_jax.networks.training import Training
+    from rdd_jax.selection import Pool, Selection, Strata
+
+__all__ = [
+    "Augment",
+    "Callback",
+    "Corruption",
+    "Draw",
+    "Features",
+    "FitGroups",
+    "Kernel",
+    "Learner",
+    "Lesson",
+    "Measure",
+    "Objective",
+    "Predict",
+    "Reader",
+    "Risk",
+    "Sampler",
+    "Score",
+    "Select",
+    "Shift",
+]
+
+
+# --- pure functions of arrays, inside `jit` ----------------------------------------------------------
+
+
+@runtime_checkable
+class Kernel(Protocol):
+    """A kernel of images. Members: `rdd_jax.kernels`; any ``neural_tangents.stax`` one will do."""
+
+    def __call__(self, x1: Float[Array, "n1 h w c"], x2: Float[Array, "n2 h w c"], /) -> Float[Array, "n1 n2"]:
+        """``k(x1[i], x2[j])`` for all pairs; positive semidefinite, differentiable in both."""
+        ...
+
+
+@runtime_checkable
+class Sampler(Protocol):
+    """Which real examples a step sees. Members: `rdd_jax.sampling`."""
+
+    def __call__(self, key: PRNGKey, data: Examples, /) -> tuple[Int[Array, " b"], Float[Array, " b"]]:
+        """``(index, weight)``: rows of ``data``, and what each counts for: 1 unless the draw was not uniform."""
+        ...
+
+
+@runtime_checkable
+class Augment(Protocol):
+    """An augmentation, differentiable in the images. Members: `rdd_jax.augment`."""
+
+    def __call__(self, key: PRNGKey, images: Float[Array, "b h w c"], /) -> Float[Array, "b h w c"]:
+        """Images of the same shape, in model space; the same key gives the same transform."""
+        ...
+
+
+@runtime_checkable
+class Objective(Protocol):
+    """What is minimised, before the risk. Members: `rdd_jax.objectives`."""
+
+    def __call__(self, key: PRNGKey, model: Any, synthetic: Synthetic, batch: Batch, /) -> Losses:
+        """One loss an example, or one a group.
+
+        ``model`` are the variables of the network of this step (see `rdd_jax.trajectory`), None for kernels; the
+        gradient is taken with respect to ``synthetic``.
+        """
+        ...
+
+
+@runtime_checkable
+class Measure(Protocol):
+    """Turns the losses of every group into one number. Members: `rdd_jax.risk`."""
+
+    def __call__(self, losses: Losses, groups: int, /) -> Float[Array, " g"]:
+        """One number for each of ``groups`` groups; 0 for one without weight."""
+        ...
+
+
+@runtime_checkable
+class Risk(Protocol):
+    """Turns all losses into the number that is minimised: `rdd_jax.risk.overall` and `grouped` compose them."""
+
+    def __call__(self, losses: Losses, /) -> Float[Array, ""]:
+        """A scalar, convex in the losses."""
+        ...
+
+
+@runtime_checkable
+class Lesson(Protocol):
+    """Some steps of a network's training between two steps of the set. Members: `rdd_jax.trajectory`."""
+
+    def __call__(self, key: PRNGKey, training: Training, synthetic: Synthetic, data: Examples, /) -> Training:
+        """The network after the lesson, and its optimiser's state."""
+        ...
+
+
+@runtime_checkable
+class Callback(Protocol):
+    """Called by `Distiller.run` after every dispatch; what it raises ends the run."""
+
+    def __call__(self, state: State, info: Info, /) -> object:
+        """``state`` after the dispatch, and the ``info`` of its steps, NumPy arrays with a leading axis of steps."""
+        ...
+
+
+# --- on the host -------------------------------------------------------------------------------------
+
+
+@runtime_checkable
+class Reader(Protocol):
+    """Reads data sets of one kind. Members: `rdd_jax.datasets.READERS`."""
+
+    def __call__(self, name: str, /) -> dict[str, Data] | None:
+        """The splits that the source has, of ``train``, ``validation`` and ``test``; None: not of this kind.
+
+        Raises `InputError` where it is of this kind and cannot be read.
+        """
+        ...
+
+
+@runtime_checkable
+class Shift(Protocol):
+    """Gives a data set groups. Members: `rdd_jax.datasets.shifts`."""
+
+    def __call__(self, seed: int, splits: Splits, /) -> Splits:
+        """The splits with groups: train and validation skewed alike, test even over the groups."""
+        ...
+
+
+@runtime_checkable
+class Corruption(Protocol):
+    """Spoils images. Members: `rdd_jax.datasets.corruptions`."""
+
+    def __call__(self, rng: np.random.Generator, pixels: Float[np.ndarray, "n h w c"], /) -> np.ndarray:
+        """Pixels of the same shape, in [0, 1]."""
+        ...
+
+
+@runtime_checkable
+class Features(Protocol):
+    """What a grouping looks at. Members: `rdd_jax.grouping.features`."""
+
+    def __call__(self, images: np.ndarray, /) -> Float[np.ndarray, "n d"]:
+        """A float32 vector of every image ``[n, h, w, c]`` in model space; deterministic."""
+        ...
+
+
+@runtime_checkable
+class FitGroups(Protocol):
+    """The function of a `rdd_jax.grouping.Grouping`."""
+
+    def __call__(self, seed: int, subject: Subject, /) -> Groups:
+        """A group within its class for every example."""
+        ...
+
+
+@runtime_checkable
+class Score(Protocol):
+    """How much each example matters. Members: `rdd_jax.selection.SCORES`."""
+
+    def __call__(self, seed: int, pool: Pool, m: int, /) -> Float[np.ndarray, " n"]:
+        """Not negative; ``m`` examples are to be taken from ``pool``."""
+        ...
+
+
+@runtime_checkable
+class Draw(Protocol):
+    """Takes examples by score within one stratum. Members: `rdd_jax.selection.DRAWS`."""
+
+    def __call__(
+        self, rng: np.random.Generator, score: np.ndarray, m: int, /
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """``(member [m], weight [m], probability [i])``; weights make sums over the chosen unbiased."""
+        ...
+
+
+@runtime_checkable
+class Select(Protocol):
+    """Chooses real examples. Members: `rdd_jax.selection.SELECTIONS`."""
+
+    def __call__(self, seed: int, pool: Pool, strata: Strata, /) -> Selection:
+        """``strata.take[s]`` examples of every stratum."""
+        ...
+
+
+@runtime_checkable
+class Predict(Protocol):
+    """A fitted learner."""
+
+    def __call__(self, images: np.ndarray, /) -> Float[np.ndarray, "n k"]:
+        """Outputs for any number of images ``[n, h, w, c]`` in model space; the largest is the class."""
+        ...
+
+
+@runtime_checkable
+class Learner(Protocol):
+    """Learns from a small set alone. Members: `rdd_jax.evaluation.LEARNERS`."""
+
+    def __call__(self, synthetic: Synthetic, seeds: Sequence[int], /) -> Iterator[Predict]:
+        """A predictor for every seed."""
+        ...

@@ -1,0 +1,26 @@
+"""How good a set is: learners fitted to it alone, tested on real data, by group, beside the baselines."""
+
+from rdd_jax.contracts import Learner, Predict
+from rdd_jax.evaluation import metrics
+from rdd_jax.evaluation.baselines import BASELINES, baselines
+from rdd_jax.evaluation.evaluate import Evaluated, Evaluation, Tested, evaluate, evaluate_sets, prepare_test
+from rdd_jax.evaluation.learners import LEARNERS, krr_learner, network_learner
+from rdd_jax.evaluation.metrics import Cells
+
+__all__ = [
+    "BASELINES",
+    "LEARNERS",
+    "Cells",
+    "Evaluated",
+    "Evaluation",
+    "Learner",
+    "Predict",
+    "Tested",
+    "baselines",
+    "evaluate",
+    "evaluate_sets",
+    "krr_learner",
+    "metrics",
+    "network_learner",
+    "prepare_test",
+]

@@ -1,0 +1,108 @@
+"""What a grouping looks at and gives, and the (class, group) cells that a risk sees."""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int
+
+from rdd_jax.contracts import Features
+from rdd_jax.errors import InputError
+from rdd_jax.types import Synthetic
+
+__all__ = ["Grouping", "Groups", "Subject", "cells", "check_least", "product"]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a grouping may look at.
+
+    Attributes:
+      images: ``[n, h, w, c]`` in model space; ``labels``: ``[n]`` integers in ``0..classes-1``.
+      given: ``[n]`` integers, the groups that came with the data, or None.
+      synthetic: the set as it is now; None where there is none yet.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    classes: int
+    given: np.ndarray | None = None
+    synthetic: Synthetic | None = None
+    _described: dict[Features, np.ndarray] = field(default_factory=dict, repr=False)
+
+    def described(self, features: Features) -> np.ndarray:
+        """``features(images)``, computed once however many groupings ask, and again after ``replace``."""
+        if features not in self._described:
+            self._described[features] = features(self.images)
+        return self._described[features]
+
+
+class Groups(NamedTuple):
+    """A group ``0..size-1`` within its class for every example."""
+
+    code: Int[np.ndarray, " n"]
+    size: int
+
+
+class Grouping(NamedTuple):
+    """A way of grouping.
+
+    Attributes:
+      moves: whether it depends on the synthetic set, or is drawn anew every time.
+      found: whether its groups are guesses, of which tiny ones had better be merged; False for given ones.
+    """
+
+    fit: FitGroups
+    moves: bool = False
+    found: bool = True
+
+
+def product(*groupings: Grouping) -> Grouping:
+    """Examples are together where all groupings put them together."""
+
+    def fit(seed: int, subject: Subject) -> Groups:
+        code, size = np.zeros(len(subject.labels), np.int32), 1
+        for grouping in groupings:
+            found = grouping.fit(seed, subject)
+            code, size = code * found.size + found.code, size * found.size
+        return Groups(code, size)
+
+    return Grouping(fit, any(g.moves for g in groupings), any(g.found for g in groupings))
+
+
+def cells(
+    groups: Groups, labels: np.ndarray, classes: int, least: float = 0.005, count: int = 0
+) -> tuple[Int[np.ndarray, " n"], int]:
+    """``(cell [n], count)``: the (class, group) cell of every example, and how many there are: as many of each class.
+
+    Groups of a class that hold less than the share ``least`` of it are merged: with one another if together they hold
+    that much, otherwise into the largest. A handful of examples that a grouping got wrong would else weigh as much as
+    a real group. Class ``c`` has the cells from ``c * count / classes`` on, as many as the most groups of any class;
+    those with examples come first, in the order of their codes. (Most codes of a `product` have none, but batches and
+    distances are dealt out by cell.)
+
+    Args:
+      count: the least number of cells.
+
+    Raises:
+      InputError: ``least`` outside [0, 1).
+    """
+    check_least(least)
+    code, size = np.empty(len(labels), np.int32), -(-count // classes)
+    for c in range(classes):
+        members = np.flatnonzero(labels == c)
+        own = groups.code[members]
+        counts = np.bincount(own, minlength=groups.size)
+        small = (counts > 0) & (counts < least * len(members))
+        if small.any():
+            enough = counts[small].sum() >= least * len(members)
+            own = np.where(small[own], np.flatnonzero(small)[0] if enough else counts.argmax(), own)
+        found, code[members] = np.unique(own, return_inverse=True)
+        size = max(size, len(found))
+    return (labels * size + code).astype(np.int32), classes * size
+
+
+def check_least(least: float) -> None:
+    """Raises `InputError` where ``least`` is outside [0, 1)."""
+    if not 0 <= least < 1:
+        raise InputError(f"min_group is {least}: it is a share of a class, at least 0 and below 1")

@@ -1,0 +1,214 @@
+"""Sets and states as files, to be taken up again here or elsewhere."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from rdd_jax.datasets.npz import integer_labels
+from rdd_jax.datasets.preprocess import Prepared, Preprocess
+from rdd_jax.errors import InputError
+from rdd_jax.files import check_new, read_npz, write_npz
+from rdd_jax.types import Synthetic, as_pixels, centred_one_hot
+
+if TYPE_CHECKING:
+    from rdd_jax.distill import State
+
+__all__ = [
+    "SavedSet",
+    "check_source",
+    "foreign_set",
+    "load_set",
+    "load_state",
+    "save_set",
+    "save_state",
+    "set_from",
+    "set_of_run",
+]
+
+
+@dataclass(frozen=True)
+class SavedSet:
+    """A synthetic set with all that it needs elsewhere.
+
+    In the file: ``images`` (pixel space, ``[m, h, w, c]`` float32; learned pixels may leave [0, 1]),
+    ``images_model`` (model space), ``labels`` (``[m, k]`` float32, centred: zero-sum rows for one-hot),
+    ``class_names``, ``preprocess`` and ``preprocess_mean``, ``_scale``, ``_basis`` (see `Preprocess`).
+    """
+
+    synthetic: Synthetic
+    preprocess: Preprocess
+    class_names: tuple[str, ...]
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        images = np.asarray(self.synthetic.images)
+        return {
+            "images": self.preprocess.invert(images),
+            "images_model": images,
+            "labels": np.asarray(self.synthetic.labels),
+            "class_names": np.array(self.class_names),
+            **self.preprocess.to_arrays(),
+        }
+
+
+def save_set(file: Path | str, saved: SavedSet) -> None:
+    """Writes a set, whole or not at all; `load_set` reads it."""
+    write_npz(Path(file), **saved.to_arrays())
+
+
+def load_set(file: Path | str) -> SavedSet:
+    """A set written by this library; raises `InputError` where the file is missing, broken or another's."""
+    file = Path(file)
+    arrays = read_npz(file)
+    needed = ("images_model", "labels", "class_names", "preprocess", "preprocess_mean", "preprocess_scale")
+    if missing := [key for key in needed if key not in arrays]:
+        raise InputError(f"{str(file)!r} has no {', '.join(missing)}: it was not written by this library")
+    images, labels = arrays["images_model"], arrays["labels"]
+    if not (np.isfinite(images).all() and np.isfinite(labels).all()):
+        raise InputError(f"{str(file)!r} holds NaN or infinite values")
+    synthetic = Synthetic(jnp.asarray(images), jnp.asarray(labels))
+    return SavedSet(synthetic, Preprocess.from_arrays(arrays), tuple(str(name) for name in arrays["class_names"]))
+
+
+def save_state(folder: Path | str, state: "State") -> None:
+    """Writes the state of a distiller into a new folder, with Orbax.
+
+    Raises:
+      InputError: the folder exists.
+    """
+    import orbax.checkpoint as ocp
+
+    folder = Path(folder).absolute()
+    check_new(folder)
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(folder, state)
+
+
+def load_state(folder: Path | str, like: "State") -> "State":
+    """The state that `save_state` wrote, in the form, and on the devices, of ``like``: that of ``distiller.init``.
+
+    Raises:
+      InputError: no such folder, or a state of another form.
+    """
+    import orbax.checkpoint as ocp
+
+    folder = Path(folder).absolute()
+    if not folder.is_dir():
+        raise InputError(f"no state at {str(folder)!r}")
+    with ocp.StandardCheckpointer() as checkpointer:
+        try:
+            return checkpointer.restore(folder, jax.tree.map(ocp.utils.to_shape_dtype_struct, like))
+        except (ValueError, FileNotFoundError) as error:
+            raise InputError(f"{str(folder)!r} holds no state of this form: {error}") from error
+
+
+# --- sets made elsewhere -----------------------------------------------------------------------------
+
+
+def check_source(source: Path) -> None:
+    """Raises `InputError` where ``source`` is neither a run folder nor an ``.npz``."""
+    if not source.is_dir() and source.suffix != ".npz":
+        raise InputError(f"{str(source)!r} is neither a run folder nor an .npz file")
+
+
+def set_of_run(folder: Path, shape: tuple[int, ...], classes: int, remedy: str) -> SavedSet:
+    """The set of a run folder; raises `InputError`, with the ``remedy``, where it is of other images or classes."""
+    saved = load_set(folder / "synthetic.npz")
+    has, of = saved.synthetic.images.shape[1:], saved.synthetic.labels.shape[1]
+    if has != shape or of != classes:
+        raise InputError(f"the set has images of {has} and {of} classes, the data {shape} and {classes}: {remedy}")
+    return saved
+
+
+def set_from(source: Path, prepared: Prepared) -> Synthetic:
+    """The set of a run folder, or of an ``.npz`` in pixel space, in the model space of ``prepared``.
+
+    Raises:
+      InputError: neither of the two, or a set of other images or classes; see `foreign_set`.
+    """
+    shape, classes = prepared.train.shape[1:], len(prepared.class_names)
+    check_source(source)
+    if source.is_dir():
+        saved = set_of_run(source, shape, classes, "start from a set of such images")
+        images = saved.preprocess.invert(np.asarray(saved.synthetic.images))
+        return Synthetic(jnp.asarray(prepared.fitted.apply(images)), saved.synthetic.labels)
+    return foreign_set(source, shape, classes, "pixel", prepared.fitted)
+
+
+def foreign_set(file: Path, shape: tuple[int, ...], classes: int, space: str, fitted: Preprocess) -> Synthetic:
+    """A set made elsewhere, in model space.
+
+    Args:
+      file: an ``.npz`` with ``images`` ``[m, h, w, c]`` or ``[m, c, h, w]`` and ``labels``: ``[m]`` integers, or
+        ``[m, k]`` one-hot or soft; and perhaps ``weights`` ``[m]``.
+      shape: ``(h, w, c)`` of the real data.
+      space: ``"pixel"``: 0..255 integers or [0, 1]; ``"model"``: already preprocessed.
+      fitted: what takes pixels to model space.
+
+    Raises:
+      InputError: missing keys, shapes that do not fit the data, NaN, labels out of range, weights not positive.
+    """
+    arrays = read_npz(file)
+    if missing := [key for key in ("images", "labels") if key not in arrays]:
+        raise InputError(f"{str(file)!r} has no {' and no '.join(missing)} (it has {', '.join(arrays) or 'nothing'})")
+    images = _to_nhwc(arrays["images"], shape, file)
+    labels = _centred(arrays["labels"], len(images), classes, file)
+    if not np.isfinite(images.astype(np.float32)).all():
+        raise InputError(f"{str(file)!r} holds NaN or infinite pixels")
+    weight = _weights(arrays["weights"], len(images), file) if "weights" in arrays else None
+    if space == "model":
+        return Synthetic(jnp.asarray(images, jnp.float32), labels, weight)
+    if np.issubdtype(images.dtype, np.integer):
+        if images.min() < 0 or images.max() > 255:
+            raise InputError(f"{str(file)!r} has integer pixels {images.min()}..{images.max()}: expected 0..255")
+        images = images.astype(np.uint8)
+    elif np.abs(images).max() > 16:
+        raise InputError(
+            f"{str(file)!r} has floating-point pixels up to {np.abs(images).max():g}: give [0, 1] "
+            "(or integers 0..255), or say --space model if they are already preprocessed"
+        )
+    return Synthetic(jnp.asarray(fitted.apply(as_pixels(images))), labels, weight)
+
+
+def _weights(weights: np.ndarray, images: int, file: Path) -> Array:
+    if weights.shape != (images,) or weights.dtype.kind not in "fiu":
+        raise InputError(f"{str(file)!r} has weights {weights.dtype} of shape {weights.shape} for {images} images")
+    if not (np.isfinite(weights).all() and (weights > 0).all()):
+        raise InputError(f"{str(file)!r} has weights from {weights.min()} to {weights.max()}: all must be positive")
+    return jnp.asarray(weights, jnp.float32)
+
+
+def _to_nhwc(images: np.ndarray, shape: tuple[int, ...], file: Path) -> np.ndarray:
+    height, width, channels = shape
+    if images.shape[1:] == shape:
+        return images
+    if images.shape[1:] == (channels, height, width):
+        return np.moveaxis(images, 1, -1)
+    raise InputError(
+        f"{str(file)!r} has images of shape {images.shape}, the data of {shape}: expected "
+        f"[m, {height}, {width}, {channels}] or [m, {channels}, {height}, {width}]"
+    )
+
+
+def _centred(labels: np.ndarray, images: int, classes: int, file: Path):
+    if len(labels) != images:
+        raise InputError(f"{str(file)!r} has {len(labels)} labels for {images} images")
+    if labels.ndim == 1:
+        labels = integer_labels(labels, "labels")
+        if labels.min() < 0 or labels.max() >= classes:
+            bad = labels.min() if labels.min() < 0 else labels.max()
+            raise InputError(f"{str(file)!r} has label {bad}: the data has classes 0..{classes - 1}")
+        return centred_one_hot(labels, classes)
+    if labels.shape != (images, classes):
+        raise InputError(
+            f"{str(file)!r} has labels of shape {labels.shape}: expected ({images},) or ({images}, {classes})"
+        )
+    labels = labels.astype(np.float32)
+    if not np.isfinite(labels).all():
+        raise InputError(f"{str(file)!r} holds NaN or infinite labels")
+    # Rows that sum to one are distributions; regression targets, which sum to zero, are centred already.
+    return jnp.asarray(labels - labels.sum(1, keepdims=True) / classes)
