@@ -20,7 +20,7 @@ import rich
 import tyro
 from rich.table import Table
 
-from rdd_jax.distill import DISPATCH, distiller, one_blas_thread
+from rdd_jax.distill import DISPATCH, compose, one_blas_thread
 from rdd_jax.kernels import fc_ntk
 from rdd_jax.kernels.stax import load
 from rdd_jax.objectives import kip
@@ -90,7 +90,7 @@ def plain_stax(size: Size, data: Examples, synthetic: Synthetic) -> Callable[[],
 
 def ours(size: Size, data: Examples, synthetic: Synthetic) -> Callable[[], None]:
     """One dispatch of the distiller a call."""
-    distiller = distiller(kip(fc_ntk(size.depth)), sampler=uniform(size.batch), optimizer=optax.adam(4e-2))
+    distiller = compose(kip(fc_ntk(size.depth)), sampler=uniform(size.batch), optimizer=optax.adam(4e-2))
     state = distiller.init(synthetic)
 
     def call() -> None:

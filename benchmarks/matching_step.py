@@ -19,7 +19,7 @@ import tyro
 
 from benchmarks.beside_torch import CLASSES, Torch, forward_flops, noise, tell, timed
 from rdd_jax import risk, trajectory
-from rdd_jax.distill import distiller
+from rdd_jax.distill import compose
 from rdd_jax.networks import Network, convnet, training
 from rdd_jax.objectives import gradient_matching
 from rdd_jax.sampling import stratified, uniform
@@ -41,7 +41,7 @@ def step(options: Step, network: Network) -> None:
     """One step of DC, all of it: draws, a fresh network, gradients of every class, the update."""
     real = noise(2 * CLASSES * options.batch)
     data = Examples(real.images, real.labels, jnp.argmax(real.labels, 1).astype(jnp.int32))
-    distiller = distiller(
+    distiller = compose(
         gradient_matching(network, CLASSES),
         stratified(CLASSES * options.batch, CLASSES),
         risk.grouped(risk.mean, risk.mean, CLASSES),

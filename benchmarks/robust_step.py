@@ -30,7 +30,7 @@ from rich.table import Table
 from rdd_jax import datasets, risk, selection
 from rdd_jax.datasets import shifts
 from rdd_jax.datasets.preprocess import prepare
-from rdd_jax.distill import DISPATCH, distiller, one_blas_thread
+from rdd_jax.distill import DISPATCH, compose, one_blas_thread
 from rdd_jax.errors import InputError
 from rdd_jax.grouping import Groups, cells
 from rdd_jax.kernels import fc_ntk
@@ -79,7 +79,7 @@ def problem(ipc: int) -> tuple[str, Examples, Synthetic, int]:
 
 def steps(sampler: Sampler, of: risk.Risk, depth: int, examples: Examples, start: Synthetic) -> Callable[[], None]:
     """One dispatch of a distiller a call."""
-    distiller = distiller(
+    distiller = compose(
         kip(fc_ntk(depth)),
         sampler=sampler,
         risk=of,

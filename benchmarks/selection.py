@@ -24,7 +24,7 @@ from scipy.stats import spearmanr
 
 from rdd_jax.datasets import load
 from rdd_jax.datasets.preprocess import prepare
-from rdd_jax.distill import distiller
+from rdd_jax.distill import compose
 from rdd_jax.kernels import fc_ntk, krr
 from rdd_jax.objectives import kip
 from rdd_jax.sampling import LOSSES, Sampler, importance, uniform
@@ -106,7 +106,7 @@ def variance() -> None:
     synthetic = Synthetic(jnp.asarray(start), centred_one_hot(np.repeat(np.arange(10), 10), 10))
     kernel = fc_ntk()
     objective = kip(kernel)
-    distiller = distiller(objective, sampler=uniform(5000), optimizer=optax.adam(0.04))
+    distiller = compose(objective, sampler=uniform(5000), optimizer=optax.adam(0.04))
     state, examples = distiller.init(synthetic), prepared.examples()
 
     @jax.jit

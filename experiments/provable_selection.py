@@ -31,7 +31,7 @@ from experiments.tables import spread
 from rdd_jax.datasets import load
 from rdd_jax.datasets.preprocess import Prepared, prepare
 from rdd_jax.datasets.shifts import shift_by_name
-from rdd_jax.distill import distiller
+from rdd_jax.distill import compose
 from rdd_jax.evaluation import metrics
 from rdd_jax.kernels import fc_ntk, krr
 from rdd_jax.objectives import kip
@@ -171,7 +171,7 @@ def measure(cell: Cell) -> dict:
     look(0, synthetic)
     if cell.batches is not None:
         batches, examples = BATCHES[cell.batches], prepared.examples()
-        distiller = distiller(kip(KERNEL), sampler=batches.sampler, optimizer=optax.adam(RATE))
+        distiller = compose(kip(KERNEL), sampler=batches.sampler, optimizer=optax.adam(RATE))
         state, key = distiller.init(synthetic), jax.random.key(cell.seed)
         for step in range(0, cell.steps, EVERY):
             if batches.loss is not None and step % REFRESH == 0:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
         types,
     )
     from rdd_jax.datasets import load, prepare
-    from rdd_jax.distill import Distiller, distiller
+    from rdd_jax.distill import Distiller, compose
     from rdd_jax.errors import InputError
     from rdd_jax.saving import SavedSet, load_set, load_state, save_set, save_state
     from rdd_jax.types import Data, Examples, Splits, Synthetic
@@ -41,7 +41,7 @@ _NAMES = {
     "load": "datasets",
     "prepare": "datasets",
     "Distiller": "distill",
-    "distiller": "distill",
+    "compose": "distill",
     "InputError": "errors",
     "SavedSet": "saving",
     "load_set": "saving",
@@ -64,10 +64,10 @@ __all__ = [
     "Splits",
     "Synthetic",
     "augment",
+    "compose",
     "contracts",
     "datasets",
     "distill",
-    "distiller",
     "errors",
     "evaluation",
     "files",

@@ -2,7 +2,7 @@
 
 Example::
 
-    kip = distiller(objectives.kip(kernels.fc_ntk()), sampler=sampling.uniform(5000), optimizer=optax.adam(4e-2))
+    kip = compose(objectives.kip(kernels.fc_ntk()), sampler=sampling.uniform(5000), optimizer=optax.adam(4e-2))
     state = kip.init(synthetic)
     state, info = kip.run(key, state, examples, until=300)
     synthetic = kip.decode(state)
@@ -27,7 +27,7 @@ from rdd_jax.sampling import uniform
 from rdd_jax.trajectory import Trajectory, kernel_only
 from rdd_jax.types import Batch, Examples, Losses, PRNGKey, Synthetic
 
-__all__ = ["DISPATCH", "Distiller", "Diverged", "Info", "State", "distiller", "one_blas_thread", "over_seeds"]
+__all__ = ["DISPATCH", "Distiller", "Diverged", "Info", "State", "compose", "one_blas_thread", "over_seeds"]
 
 
 class State(NamedTuple):
@@ -66,7 +66,7 @@ class Diverged(RuntimeError):
 
 
 class Distiller(NamedTuple):
-    """The functions of one way of distilling; `distiller` composes them.
+    """The functions of one way of distilling; `compose` makes one.
 
     Attributes:
       init: ``init(synthetic) -> State``.
@@ -135,7 +135,7 @@ DEFAULT_PARAMETERISATION = pixels()
 PLAIN = overall(mean)
 
 
-def distiller(
+def compose(
     objective: Objective,
     sampler: Sampler = DEFAULT_SAMPLER,
     risk: Risk = PLAIN,

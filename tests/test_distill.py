@@ -8,7 +8,7 @@ import pytest
 
 from rdd_jax import augment, datasets, objectives, risk
 from rdd_jax.datasets import preprocess
-from rdd_jax.distill import DISPATCH, Diverged, distiller
+from rdd_jax.distill import DISPATCH, Diverged, compose
 from rdd_jax.errors import InputError
 from rdd_jax.evaluation.metrics import accuracy
 from rdd_jax.kernels import fc_ntk, krr, stax_kernel
@@ -22,7 +22,7 @@ from rdd_jax.types import Batch, Examples, Losses, Synthetic, centred_one_hot
 KERNEL = fc_ntk(1)
 KEY = jax.random.key(3)
 # One for many tests, so that it is compiled once.
-KIP = distiller(objectives.kip(KERNEL), uniform(8), augment=augment.flip)
+KIP = compose(objectives.kip(KERNEL), uniform(8), augment=augment.flip)
 
 
 def problem(n=30, classes=3, seed=0):
@@ -48,7 +48,7 @@ def equal(one, other):
 def test_one_step_is_the_update_by_hand():
     examples, synthetic = problem()
     sampler, optimizer = balanced(8), optax.adam(0.1)
-    distiller = distiller(
+    distiller = compose(
         objectives.kip(KERNEL, 1e-3),
         sampler,
         optimizer=optimizer,
@@ -89,7 +89,7 @@ def test_weights_and_groups_of_a_batch_reach_the_risk():
     pixel = examples.images[:, 0, 0, 0]
     assert (examples.groups[5], examples.groups[7]) == (0, 1)
     for of_losses, expected in ((risk.overall(risk.mean), (pixel[5] + 3 * pixel[7]) / 4), (group_one, pixel[7])):
-        distiller = distiller(first_pixel, two, of_losses)
+        distiller = compose(first_pixel, two, of_losses)
         _, info = distiller.step(KEY, distiller.init(synthetic), examples)
         np.testing.assert_allclose(info.loss, expected, rtol=1e-6)
 
@@ -168,7 +168,7 @@ def poisoned(step, how):
 @pytest.mark.parametrize("step", [0, DISPATCH, 13])
 def test_a_loss_that_is_not_finite_leaves_the_state_and_names_the_step(step):
     examples, synthetic = problem()
-    distiller = distiller(poisoned(step, "loss"), uniform(8))
+    distiller = compose(poisoned(step, "loss"), uniform(8))
     told = []
     with pytest.raises(Diverged, match=rf"step {step + 1}\b") as error:
         distiller.run(KEY, distiller.init(synthetic), examples, 30, lambda state, losses: told.append(losses))
@@ -181,7 +181,7 @@ def test_a_loss_that_is_not_finite_leaves_the_state_and_names_the_step(step):
 
 def test_a_gradient_that_is_not_finite_leaves_the_state():
     examples, synthetic = problem()
-    distiller = distiller(poisoned(0, "gradient"), uniform(8))
+    distiller = compose(poisoned(0, "gradient"), uniform(8))
     state = distiller.init(synthetic)
     after, info = distiller.step(KEY, state, examples)
     assert np.isfinite(info.loss)
@@ -202,7 +202,7 @@ def test_a_gradient_that_is_not_finite_leaves_the_state():
 )
 def test_any_optimizer_lowers_the_loss(optimizer):
     examples, synthetic = problem()
-    distiller = distiller(objectives.kip(KERNEL, 1e-3), everything, optimizer=optimizer)
+    distiller = compose(objectives.kip(KERNEL, 1e-3), everything, optimizer=optimizer)
     _, losses = distiller.run(KEY, distiller.init(synthetic), examples, 15)
     assert losses[-1] < 0.95 * losses[0]
 
@@ -210,7 +210,7 @@ def test_any_optimizer_lowers_the_loss(optimizer):
 @pytest.mark.parametrize("learn", [True, False])
 def test_labels_move_where_they_are_learned_and_only_there(learn):
     examples, synthetic = problem()
-    distiller = distiller(objectives.kip(KERNEL), uniform(8), parameterisation=pixels("learned" if learn else "fixed"))
+    distiller = compose(objectives.kip(KERNEL), uniform(8), parameterisation=pixels("learned" if learn else "fixed"))
     state, _ = distiller.run(KEY, distiller.init(synthetic), examples, 2)
     found = distiller.decode(state)
     assert np.abs(found.images - synthetic.images).max() > 1e-2
@@ -232,7 +232,7 @@ def stax_ntk(x1, x2):
 @pytest.mark.parametrize("make", [objectives.kip, objectives.kip_solved])
 def test_kernels_of_your_own_are_learned_with(kernel, make):
     examples, synthetic = problem()
-    distiller = distiller(make(kernel, 1e-3), everything, optimizer=optax.adam(0.05))
+    distiller = compose(make(kernel, 1e-3), everything, optimizer=optax.adam(0.05))
     state, losses = distiller.run(KEY, distiller.init(synthetic), examples, 20)
     assert losses[-1] < 0.9 * losses[0]
     assert np.isfinite(krr.fit(kernel, distiller.decode(state), 1e-3)(np.asarray(examples.images))).all()
@@ -248,7 +248,7 @@ def test_one_image_a_class_of_digits_is_learned_far_beyond_its_start(make):
     images = initialise("random", 0, pool, strata_of(pool, "class", 1)).images
     start = Synthetic(jnp.asarray(images), centred_one_hot(np.arange(10), 10))
     kernel = fc_ntk(1)
-    distiller = distiller(make(kernel), uniform(300), optimizer=optax.adam(0.04))
+    distiller = compose(make(kernel), uniform(300), optimizer=optax.adam(0.04))
     state, _ = distiller.run(
         KEY, distiller.init(start), Examples(jnp.asarray(train), one_hot, jnp.zeros(len(train), int)), 60
     )
@@ -291,7 +291,7 @@ def test_batches_hold_what_the_sampler_drew():
         jax.debug.callback(lambda *leaves: batches.append(Batch(*leaves)), *batch)
         return objectives.kip(KERNEL)(key, model, synthetic, batch)
 
-    distiller = distiller(watched, uniform(8))
+    distiller = compose(watched, uniform(8))
     jax.block_until_ready(distiller.step(KEY, distiller.init(synthetic), examples))
     jax.effects_barrier()
     (batch,) = batches
@@ -344,8 +344,8 @@ ACROSS = {
 @pytest.mark.parametrize("across", ACROSS)
 def test_a_risk_over_groups_lifts_the_worst_group(across):
     examples, start = conflict()
-    plain = distiller(objectives.kip(KERNEL), uniform(100), optimizer=optax.adam(0.05))
-    robust = distiller(
+    plain = compose(objectives.kip(KERNEL), uniform(100), optimizer=optax.adam(0.05))
+    robust = compose(
         objectives.kip(KERNEL),
         by_group(100, 4),
         risk.grouped(risk.mean, ACROSS[across], 4),
@@ -368,7 +368,7 @@ def test_the_worst_group_is_lifted_by_the_gradient_of_the_risk():
     results = {}
     for name, of_losses in (("whole", across), ("cut", cut)):
         # No moments: what moves is the gradient.
-        distiller = distiller(objectives.kip(KERNEL), everything, of_losses, optimizer=optax.sgd(0.1))
+        distiller = compose(objectives.kip(KERNEL), everything, of_losses, optimizer=optax.sgd(0.1))
         state, info = distiller.step(KEY, distiller.init(start), examples)
         results[name] = float(info.loss), np.abs(state.params["images"] - start.images).max()
     assert results["cut"][0] == results["whole"][0] > 0
@@ -378,13 +378,13 @@ def test_the_worst_group_is_lifted_by_the_gradient_of_the_risk():
 
 def test_the_same_examples_in_other_groups_are_another_step():
     examples, start = conflict()
-    distiller = distiller(
+    distiller = compose(
         objectives.kip(KERNEL), everything, risk.grouped(risk.mean, risk.worst, 4), optimizer=optax.sgd(0.1)
     )
     one = distiller.step(KEY, distiller.init(start), examples)[0].params["images"]
     regrouped = examples._replace(groups=jnp.zeros_like(examples.groups))
     other = distiller.step(KEY, distiller.init(start), regrouped)[0].params["images"]
-    plain = distiller(objectives.kip(KERNEL), everything, optimizer=optax.sgd(0.1))
+    plain = compose(objectives.kip(KERNEL), everything, optimizer=optax.sgd(0.1))
     expected = plain.step(KEY, plain.init(start), examples)[0].params["images"]
     np.testing.assert_allclose(other, expected, atol=1e-5)
     assert np.abs(one - other).max() > 1e-2

@@ -8,7 +8,7 @@ import pytest
 from jax.test_util import check_grads
 
 from rdd_jax import augment, objectives, risk, sampling, trajectory
-from rdd_jax.distill import distiller
+from rdd_jax.distill import compose
 from rdd_jax.errors import InputError
 from rdd_jax.networks import convnet, mlp
 from rdd_jax.types import Batch, Examples, Synthetic
@@ -233,7 +233,7 @@ GOLDEN = {
 def test_the_first_step_is_the_recorded_one(name, x64):
     network, cells = NETWORKS["convnet"], 2 * CLASSES
     synthetic, batch = problem(cells)
-    distiller = distiller(
+    distiller = compose(
         make(name, network, cells),
         sampling.stratified(4 * cells, cells),
         risk.grouped(risk.mean, risk.plus(risk.mean, risk.worst), cells),

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from rdd_jax import objectives
-from rdd_jax.distill import distiller
+from rdd_jax.distill import compose
 from rdd_jax.errors import InputError
 from rdd_jax.parameterise import (
     LABELS,
@@ -134,7 +134,7 @@ def test_a_distiller_lowers_the_loss(make, labels):
     means = 1.5 * rng.standard_normal((CLASSES, 4, 4, 1))
     images = jnp.asarray(means[truth] + rng.standard_normal((30, 4, 4, 1)), jnp.float32)
     examples = Examples(images, centred_one_hot(truth, CLASSES), jnp.zeros(30, int))
-    distiller = distiller(
+    distiller = compose(
         objectives.kip(linear, 1e-2),
         lambda key, examples: (jnp.arange(30), jnp.ones(30)),
         optimizer=optax.adam(0.02),

@@ -8,7 +8,7 @@ CODE = """
 import jax, jax.numpy as jnp, numpy as np, optax
 from jax.sharding import NamedSharding, PartitionSpec
 from rdd_jax import networks, risk, trajectory
-from rdd_jax.distill import distiller
+from rdd_jax.distill import compose
 from rdd_jax.kernels import fc_ntk
 from rdd_jax.objectives import distribution_matching, gradient_matching, kip
 from rdd_jax.sampling import stratified, uniform
@@ -23,11 +23,11 @@ sgd, network = optax.sgd(1.0), networks.mlp(4, width=8)
 robust = risk.grouped(risk.cvar(0.8), risk.plus(risk.mean, risk.worst), 4)
 rdd = trajectory.trained(network, trajectory.on_real(network, sgd, uniform(16), 2, robust), sgd, period=2, warm=True)
 distillers = {
-    "kip": distiller(kip(fc_ntk()), uniform(32), optimizer=sgd),
-    "dm": distiller(
+    "kip": compose(kip(fc_ntk()), uniform(32), optimizer=sgd),
+    "dm": compose(
         distribution_matching(network, 4), stratified(32, 4), optimizer=sgd, trajectory=trajectory.fresh(network)
     ),
-    "rdd": distiller(gradient_matching(network, 4), stratified(32, 4), optimizer=sgd, trajectory=rdd),
+    "rdd": compose(gradient_matching(network, 4), stratified(32, 4), optimizer=sgd, trajectory=rdd),
 }
 mesh = jax.make_mesh((2,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
 spread = jax.device_put(data, NamedSharding(mesh, PartitionSpec("data")))

@@ -8,7 +8,7 @@ import pytest
 from jax.test_util import check_grads
 
 from rdd_jax import risk, trajectory
-from rdd_jax.distill import distiller
+from rdd_jax.distill import compose
 from rdd_jax.errors import InputError
 from rdd_jax.networks import convnet, mlp
 from rdd_jax.networks.training import Training, cross_entropy
@@ -179,7 +179,7 @@ PATHS = {
 def test_every_trajectory_serves_every_objective_and_repeats_itself(name, make):
     synthetic, data = problem()
     across = risk.grouped(risk.mean, risk.mean, 2)
-    distiller = distiller(make(NETWORK, 2), stratified(12, 2), across, optax.sgd(0.05, 0.5), trajectory=PATHS[name])
+    distiller = compose(make(NETWORK, 2), stratified(12, 2), across, optax.sgd(0.05, 0.5), trajectory=PATHS[name])
     runs = [distiller.run(KEY, distiller.init(synthetic), data, 12) for _ in range(2)]
     (state, losses), (again, _) = runs
     np.testing.assert_array_equal(leaves(state.params), leaves(again.params))
@@ -195,7 +195,7 @@ def test_matching_brings_a_distant_set_to_the_data():
     network = convnet(2, depth=1, width=8)
     synthetic, data = problem(64)
     start = synthetic._replace(images=jax.random.normal(KEY, synthetic.images.shape))
-    distiller = distiller(
+    distiller = compose(
         distribution_matching(network, 2),
         stratified(32, 2),
         risk.grouped(risk.mean, risk.mean, 2),

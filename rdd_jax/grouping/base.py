@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int
 
-from rdd_jax.contracts import Features
+from rdd_jax.contracts import Features, FitGroups
 from rdd_jax.errors import InputError
 from rdd_jax.types import Synthetic
 
