@@ -111,10 +111,11 @@ class Distiller(NamedTuple):
             told.append(info)
             for callback in callbacks:
                 callback(state, info)
-        return state, Info(*map(np.concatenate, zip(*told, strict=True))) if told else _NOTHING
+        # In case none is taken: what is told has the form of a step's all the same.
+        one = jax.eval_shape(self.step, key, state, data)[1]
+        told.insert(0, Info(*(np.zeros((0, *leaf.shape), leaf.dtype) for leaf in one)))
+        return state, Info(*map(np.concatenate, zip(*told, strict=True)))
 
-
-_NOTHING = Info(np.zeros(0, np.float32), np.zeros(0, np.float32), np.zeros((0, 1), np.float32), np.zeros(0, bool))
 
 DISPATCH = 10
 """Steps in one call of the compiled loop."""

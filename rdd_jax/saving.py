@@ -1,8 +1,9 @@
 """Sets and states as files, to be taken up again here or elsewhere."""
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -37,7 +38,8 @@ class SavedSet:
 
     In the file: ``images`` (pixel space, ``[m, h, w, c]`` float32; learned pixels may leave [0, 1]),
     ``images_model`` (model space), ``labels`` (``[m, k]`` float32, centred: zero-sum rows for one-hot),
-    ``class_names``, ``preprocess`` and ``preprocess_mean``, ``_scale``, ``_basis`` (see `Preprocess`).
+    ``class_names``, ``preprocess`` and ``preprocess_mean``, ``_scale``, ``_basis`` (see `Preprocess`), and
+    ``weights`` where the set has any.
     """
 
     synthetic: Synthetic
@@ -45,12 +47,14 @@ class SavedSet:
     class_names: tuple[str, ...]
 
     def to_arrays(self) -> dict[str, np.ndarray]:
-        images = np.asarray(self.synthetic.images)
+        images, weight = np.asarray(self.synthetic.images), self.synthetic.weight
+        weights = {} if weight is None else {"weights": np.asarray(weight)}
         return {
             "images": self.preprocess.invert(images),
             "images_model": images,
             "labels": np.asarray(self.synthetic.labels),
             "class_names": np.array(self.class_names),
+            **weights,
             **self.preprocess.to_arrays(),
         }
 
@@ -70,7 +74,8 @@ def load_set(file: Path | str) -> SavedSet:
     images, labels = arrays["images_model"], arrays["labels"]
     if not (np.isfinite(images).all() and np.isfinite(labels).all()):
         raise InputError(f"{str(file)!r} holds NaN or infinite values")
-    synthetic = Synthetic(jnp.asarray(images), jnp.asarray(labels))
+    weight = _weights(arrays["weights"], len(images), file) if "weights" in arrays else None
+    synthetic = Synthetic(jnp.asarray(images), jnp.asarray(labels), weight)
     return SavedSet(synthetic, Preprocess.from_arrays(arrays), tuple(str(name) for name in arrays["class_names"]))
 
 
@@ -92,7 +97,7 @@ def load_state(folder: Path | str, like: "State") -> "State":
     """The state that `save_state` wrote, in the form, and on the devices, of ``like``: that of ``distiller.init``.
 
     Raises:
-      InputError: no such folder, or a state of another form.
+      InputError: no such folder, or one that holds a state of another form, a broken one or none.
     """
     import orbax.checkpoint as ocp
 
@@ -101,9 +106,25 @@ def load_state(folder: Path | str, like: "State") -> "State":
         raise InputError(f"no state at {str(folder)!r}")
     with ocp.StandardCheckpointer() as checkpointer:
         try:
+            # Looked at beforehand: a restoration that fails on the way leaves threads that complain later.
+            _check_form(checkpointer.metadata(folder).item_metadata.tree, like)
             return checkpointer.restore(folder, jax.tree.map(ocp.utils.to_shape_dtype_struct, like))
-        except (ValueError, FileNotFoundError) as error:
+        # Orbax and TensorStore raise a dozen unrelated types for a file that is cut short or missing.
+        except Exception as error:
             raise InputError(f"{str(folder)!r} holds no state of this form: {error}") from error
+
+
+def _check_form(found: Any, like: "State") -> None:
+    """Raises `ValueError` where the arrays of the two are not of the same shapes and dtypes."""
+    has, wanted = (
+        Counter(f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]" for leaf in jax.tree.leaves(tree))
+        for tree in (found, like)
+    )
+    if has != wanted:
+        here, there = (
+            ", ".join(sorted((one - other).elements())) or "none" for one, other in ((has, wanted), (wanted, has))
+        )
+        raise ValueError(f"of its arrays {here} are not wanted, and {there} are not there")
 
 
 # --- sets made elsewhere -----------------------------------------------------------------------------

@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFilter
 from scipy import ndimage
 
-from rdd_jax.datasets import corruptions
-from rdd_jax.datasets.corruptions import CORRUPTIONS, RDD, corrupt, corruption_by_name
+from rdd_jax.datasets.corruptions import CORRUPTIONS, RDD, base, corrupt, corruption_by_name, families
 from rdd_jax.errors import InputError
 
 RANDOM = {"noise", "gaussian-noise", "shot-noise", "impulse-noise", "speckle-noise", "glass-blur", "fog", "elastic"}
@@ -83,7 +82,7 @@ def test_rdds_three_have_one_strength(name):
 
 @pytest.mark.parametrize("name", ["fog", "elastic", "blur", "impulse-noise"])
 def test_many_images_are_worked_on_in_blocks(name, monkeypatch):
-    monkeypatch.setattr(corruptions, "BLOCK", 4)
+    monkeypatch.setattr(base, "BLOCK", 4)
     pixels = smooth(10)
     generator = rng()
     parts = [corruption_by_name(name)(generator, pixels[start : start + 4]) for start in (0, 4, 8)]
@@ -241,7 +240,7 @@ def test_zoom_is_scipys(factor):
     top = (32 - crop) // 2
     zoomed = ndimage.zoom(pixels[top : top + crop, top : top + crop], factor, order=1)
     trim = (len(zoomed) - 32) // 2
-    matrix = corruptions._zoom_matrix(32, factor)
+    matrix = families._zoom_matrix(32, factor)
     np.testing.assert_allclose(matrix @ pixels @ matrix.T, zoomed[trim : trim + 32, trim : trim + 32], atol=1e-5)
 
 
@@ -250,7 +249,7 @@ def test_zoom_is_scipys(factor):
 
 @pytest.mark.parametrize("side, expected", [(8, 8), (9, 16), (28, 32), (32, 32)])
 def test_plasma_fills_the_unit_interval(side, expected):
-    clouds = corruptions.plasma(rng(), 5, side, 2.0)
+    clouds = families.plasma(rng(), 5, side, 2.0)
     assert clouds.shape == (5, expected, expected)
     np.testing.assert_array_equal(clouds.min((1, 2)), 0)
     np.testing.assert_array_equal(clouds.max((1, 2)), 1)
@@ -260,7 +259,7 @@ def test_plasma_is_rougher_with_less_decay_and_meets_at_its_edges():
     def steps(clouds, axis):
         return np.abs(clouds - np.roll(clouds, 1, axis)).mean()
 
-    rough, gentle = (corruptions.plasma(rng(), 50, 32, decay) for decay in (1.5, 3.0))
+    rough, gentle = (families.plasma(rng(), 50, 32, decay) for decay in (1.5, 3.0))
     assert steps(rough, 1) > 1.5 * steps(gentle, 1)
     for axis in (1, 2):  # the step from the last row to the first is as small as any
         seam = np.abs(gentle.take(0, axis) - gentle.take(-1, axis)).mean()
@@ -269,7 +268,7 @@ def test_plasma_is_rougher_with_less_decay_and_meets_at_its_edges():
 
 def test_plasma_shrinks_its_noise_by_the_square_of_decay():
     """Midpoints less the mean of their corners are the noise of that octave, all in one unit an image."""
-    clouds = corruptions.plasma(rng(), 4000, 4, 1.5)
+    clouds = families.plasma(rng(), 4000, 4, 1.5)
     corners = clouds[:, ::2, ::2]
     mean = sum(np.roll(corners, (-i, -j), (1, 2)) for i in (0, 1) for j in (0, 1)) / 4
     first, second = corners[:, 1, 1] - corners[:, 0, 0], clouds[:, 1::2, 1::2] - mean
@@ -281,7 +280,7 @@ def test_plasma_shrinks_its_noise_by_the_square_of_decay():
 )
 def test_fog_adds_a_plasma_and_scales_back(severity, strength, decay):
     pixels = 0.8 * smooth()
-    cloud = corruptions.plasma(rng(), len(pixels), 32, decay)[..., None]
+    cloud = families.plasma(rng(), len(pixels), 32, decay)[..., None]
     expected = (pixels + strength * cloud) * 0.8 / (0.8 + strength)
     np.testing.assert_allclose(apply("fog", pixels, severity), expected, atol=1e-6)
 
@@ -342,7 +341,7 @@ def test_saturate_takes_grey_for_red():
 def test_sampling_is_scipys(height, width, seed):
     pixels = smooth(2, height, width, 2, seed)
     at = rng(seed).uniform(-9, 23, (2, height, width, 2))
-    out = corruptions._bilinear(pixels, at)
+    out = families._bilinear(pixels, at)
     for i in range(2):
         for c in range(2):
             expected = ndimage.map_coordinates(pixels[i, :, :, c], np.moveaxis(at[i], -1, 0), order=1, mode="mirror")
@@ -381,11 +380,11 @@ def test_elastic_moves_by_little_and_to_all_sides(severity):
     [
         (
             "elastic",
-            corruptions.elastic,
+            families.elastic,
             ((0.0, 0.0, 0.08), (0.05, 0.2, 0.07), (0.08, 0.06, 0.06), (0.1, 0.04, 0.05), (0.1, 0.03, 0.03)),
         ),
-        ("glass-blur", corruptions.glass_blur, ((0.05, 1), (0.25, 1), (0.4, 1), (0.25, 2), (0.4, 2))),
-        ("zoom-blur", corruptions.zoom_blur, tuple(len(np.arange(1, end, 0.01)) for end in ZOOM_ENDS)),
+        ("glass-blur", families.glass_blur, ((0.05, 1), (0.25, 1), (0.4, 1), (0.25, 2), (0.4, 2))),
+        ("zoom-blur", families.zoom_blur, tuple(len(np.arange(1, end, 0.01)) for end in ZOOM_ENDS)),
     ],
 )
 def test_severities_have_the_published_constants(name, function, levels):

@@ -2,8 +2,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rdd_jax import datasets
+from rdd_jax import datasets, files
+from rdd_jax.datasets import tfds
 from rdd_jax.errors import InputError
+from rdd_jax.types import Data
 
 
 def save(path, **arrays):
@@ -33,7 +35,7 @@ def test_splits_depend_on_the_seed_alone():
 
 
 def test_stratified_split_is_a_partition():
-    whole = data.Data(images(40), np.repeat(np.arange(4, dtype=np.int32), 10), tuple("abcd"))
+    whole = Data(images(40), np.repeat(np.arange(4, dtype=np.int32), 10), tuple("abcd"))
     rest, part = datasets.stratified_split(whole, 0.3, 0)
     assert (np.bincount(part.labels), np.bincount(rest.labels)) == (pytest.approx([3] * 4), pytest.approx([7] * 4))
     both = np.concatenate([rest.images, part.images]).reshape(40, -1)
@@ -159,9 +161,10 @@ def test_unknown_names_suggest_the_nearest():
         datasets.load("digts")
 
 
-def test_an_unprepared_tfds_set_says_how_to_prepare_it(tmp_path):
+def test_an_unprepared_tfds_set_says_how_to_prepare_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
     with pytest.raises(InputError, match="download_and_prepare"):
-        datasets.load("mnist", tfds_dir=str(tmp_path))
+        datasets.load("mnist")
 
 
 def test_write_npz_keeps_what_was_there_when_it_fails(tmp_path, monkeypatch):
@@ -187,6 +190,6 @@ def test_tfds_sets_are_read_and_cached(name, shape, train, tmp_path, monkeypatch
     assert len(splits.test) == 10_000
     assert splits.train.images.shape[1:] == shape
     assert len(list(tmp_path.iterdir())) == 2
-    monkeypatch.setattr(data, "_decode", None)  # a second reading must not decode
+    monkeypatch.setattr(tfds, "_decode", None)  # a second reading must not decode
     again = datasets.load(name)
     np.testing.assert_array_equal(again.test.images, splits.test.images)

@@ -8,7 +8,7 @@ import pytest
 
 from rdd_jax import augment, datasets, objectives, risk
 from rdd_jax.datasets import preprocess
-from rdd_jax.distill import DISPATCH, Diverged, compose
+from rdd_jax.distill import DISPATCH, Diverged, Info, compose
 from rdd_jax.errors import InputError
 from rdd_jax.evaluation.metrics import accuracy
 from rdd_jax.kernels import fc_ntk, krr, stax_kernel
@@ -43,6 +43,11 @@ def everything(key, examples):
 
 def equal(one, other):
     return all(jax.tree.leaves(jax.tree.map(lambda a, b: np.array_equal(a, b), one, other)))
+
+
+def joined(*parts):
+    """The `Info` of several runs, one after another."""
+    return Info(*map(np.concatenate, zip(*parts, strict=True)))
 
 
 def test_one_step_is_the_update_by_hand():
@@ -103,49 +108,60 @@ def test_advance_is_that_many_steps():
     together, info = KIP.advance(KEY, KIP.init(synthetic), examples, jnp.asarray(7))
     assert int(together.step) == 7
     np.testing.assert_allclose(info.loss[:7], losses, rtol=1e-4)
-    np.testing.assert_array_equal(info.loss[7:], 0)
+    assert info.loss.shape == (DISPATCH,)
+    assert info.finite.all()  # those that were not taken included
     np.testing.assert_allclose(together.params["images"], state.params["images"], atol=1e-5)
 
 
 @pytest.mark.parametrize("at", [3, DISPATCH, 17])
 def test_a_run_in_two_halves_is_the_same_run(at):
     examples, synthetic = problem()
-    whole, losses = KIP.run(KEY, KIP.init(synthetic), examples, 23)
+    whole, info = KIP.run(KEY, KIP.init(synthetic), examples, 23)
     half, first = KIP.run(KEY, KIP.init(synthetic), examples, at)
     told = []
-    resumed, second = KIP.run(KEY, half, examples, 23, lambda state, part: told.append(int(state.step)))
+    resumed, second = KIP.run(KEY, half, examples, 23, [lambda state, part: told.append(int(state.step))])
     assert equal(resumed, whole)
     # Dispatches, and checkpoints with them, end where those of the whole run do.
     assert told == [step for step in (DISPATCH, 2 * DISPATCH, 23) if step > at]
-    np.testing.assert_array_equal(np.concatenate([first, second]), losses)
+    assert equal(joined(first, second), info)
 
 
-def test_run_tells_the_callback_every_loss_once():
+def test_run_tells_every_callback_of_every_step_once():
     examples, synthetic = problem()
     told = []
-    state, losses = KIP.run(
-        KEY, KIP.init(synthetic), examples, 23, lambda state, part: told.append((int(state.step), part))
-    )
-    assert [step for step, _ in told] == [DISPATCH, 2 * DISPATCH, 23]
-    np.testing.assert_array_equal(np.concatenate([part for _, part in told]), losses)
-    assert losses.shape == (23,)
+    callbacks = [lambda state, part, name=name: told.append((name, int(state.step), part)) for name in "ab"]
+    state, info = KIP.run(KEY, KIP.init(synthetic), examples, 23, callbacks)
+    assert [call[:2] for call in told] == [(name, step) for step in (DISPATCH, 2 * DISPATCH, 23) for name in "ab"]
+    for name in "ab":
+        assert equal(joined(*(part for called, _, part in told if called == name)), info)
+    assert [leaf.shape for leaf in info] == [(23,), (23,), (23, 1), (23,)]
+    assert all(isinstance(leaf, np.ndarray) for leaf in info)
+    assert info.finite.all()
     same, none = KIP.run(KEY, state, examples, 23)
     assert equal(same, state)
-    assert none.shape == (0,)
-    with pytest.raises(InputError, match="steps is -1"):
+    assert equal(joined(none, info, none), info)
+    with pytest.raises(InputError, match="until is -1"):
         KIP.run(KEY, state, examples, -1)
+
+
+def test_callbacks_see_the_state_that_a_run_until_then_ends_with():
+    examples, synthetic = problem()
+    seen = []
+    KIP.run(KEY, KIP.init(synthetic), examples, DISPATCH + 3, [lambda state, info: seen.append(state)])
+    for until, state in zip((DISPATCH, DISPATCH + 3), seen, strict=True):
+        assert equal(KIP.run(KEY, KIP.init(synthetic), examples, until)[0], state)
 
 
 def test_what_the_callback_raises_ends_the_run():
     examples, synthetic = problem()
     told = []
 
-    def stop(state, losses):
+    def stop(state, info):
         told.append(int(state.step))
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        KIP.run(KEY, KIP.init(synthetic), examples, 100, stop)
+        KIP.run(KEY, KIP.init(synthetic), examples, 100, [stop, lambda state, info: told.append("after")])
     assert told == [DISPATCH]
 
 
@@ -171,7 +187,7 @@ def test_a_loss_that_is_not_finite_leaves_the_state_and_names_the_step(step):
     distiller = compose(poisoned(step, "loss"), uniform(8))
     told = []
     with pytest.raises(Diverged, match=rf"step {step + 1}\b") as error:
-        distiller.run(KEY, distiller.init(synthetic), examples, 30, lambda state, losses: told.append(losses))
+        distiller.run(KEY, distiller.init(synthetic), examples, 30, [lambda state, info: told.append(info)])
     assert error.value.step == step + 1  # the first step is 1, as in metrics.jsonl
     good, _ = distiller.run(KEY, distiller.init(synthetic), examples, step)
     assert equal(error.value.state, good)
@@ -203,8 +219,8 @@ def test_a_gradient_that_is_not_finite_leaves_the_state():
 def test_any_optimizer_lowers_the_loss(optimizer):
     examples, synthetic = problem()
     distiller = compose(objectives.kip(KERNEL, 1e-3), everything, optimizer=optimizer)
-    _, losses = distiller.run(KEY, distiller.init(synthetic), examples, 15)
-    assert losses[-1] < 0.95 * losses[0]
+    _, info = distiller.run(KEY, distiller.init(synthetic), examples, 15)
+    assert info.loss[-1] < 0.95 * info.loss[0]
 
 
 @pytest.mark.parametrize("learn", [True, False])
@@ -233,8 +249,8 @@ def stax_ntk(x1, x2):
 def test_kernels_of_your_own_are_learned_with(kernel, make):
     examples, synthetic = problem()
     distiller = compose(make(kernel, 1e-3), everything, optimizer=optax.adam(0.05))
-    state, losses = distiller.run(KEY, distiller.init(synthetic), examples, 20)
-    assert losses[-1] < 0.9 * losses[0]
+    state, info = distiller.run(KEY, distiller.init(synthetic), examples, 20)
+    assert info.loss[-1] < 0.9 * info.loss[0]
     assert np.isfinite(krr.fit(kernel, distiller.decode(state), 1e-3)(np.asarray(examples.images))).all()
 
 

@@ -1,14 +1,11 @@
 """Evaluation: which seeds run, what the numbers are, and the baselines beside them."""
 
 import json
-from dataclasses import replace
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rdd_jax.app import build
-from rdd_jax.app.config import Evaluate
 from rdd_jax.datasets.preprocess import prepare
 from rdd_jax.errors import InputError
 from rdd_jax.evaluation import (
@@ -121,17 +118,14 @@ def test_network_learner_gives_the_network_of_each_seed():
 
 def test_learners_are_found_by_name():
     assert list(LEARNERS) == ["krr", *NETWORKS]
-    config = Evaluate("", learners="krr,mlp", net_width=4, eval_epochs=3, eval_augment="none")
-    learners = build.learners_of(config, KERNEL, 0.1, 2)
-    (regressor,) = learners["krr"](synthetic(), [0])
-    np.testing.assert_array_equal(regressor(images()), krr.fit(KERNEL, synthetic(), 0.1)(images()))
-    (ours,), (expected,) = (
-        learner(synthetic(), [3])
-        for learner in (learners["mlp"], network_learner(mlp(2, width=4), training.Recipe(epochs=3)))
-    )
-    np.testing.assert_array_equal(ours(images()), expected(images()))
-    with pytest.raises(InputError, match="'mpl': did you mean mlp"):
-        build.learners_of(replace(config, learners="mpl"), KERNEL, 1e-6, 2)
+
+
+def test_krr_learner_gives_the_regression_for_every_seed():
+    predictors = list(krr_learner(KERNEL, 0.1)(synthetic(), [0, 3]))
+    assert len(predictors) == 2
+    for predict in predictors:
+        np.testing.assert_array_equal(predict(images()), krr.fit(KERNEL, synthetic(), 0.1)(images()))
+    assert not np.array_equal(predictors[0](images()), krr.fit(KERNEL, synthetic())(images()))
 
 
 def test_baselines_are_real_examples_of_every_class_for_every_seed():

@@ -11,7 +11,7 @@ from rdd_jax.datasets.corruptions import blur
 from rdd_jax.datasets.shifts import LUMA
 from rdd_jax.errors import InputError
 from rdd_jax.grouping import features
-from rdd_jax.grouping.features import FEATURES, embedding, features_by_name, kernel_map, texture
+from rdd_jax.grouping.features import FEATURES, embedding, kernel_map, texture
 from rdd_jax.kernels.fully_connected import fc_ntk
 from rdd_jax.kernels.gram import row_blocks
 
@@ -38,22 +38,22 @@ def smooth_images(n=12, height=8, width=8, channels=3, seed=0):
 @every_member
 def test_one_finite_float32_row_an_image_repeatably(name, side, channels):
     images = random_images(12, side, side, channels)
-    found = features_by_name(name)(images)
+    found = FEATURES.make(name)(images)
     assert isinstance(found, np.ndarray)
     assert found.dtype == np.float32
     assert found.ndim == 2
     assert len(found) == 12
     assert np.isfinite(found).all()
-    np.testing.assert_array_equal(found, features_by_name(name)(images.copy()))
+    np.testing.assert_array_equal(found, FEATURES.make(name)(images.copy()))
 
 
 @every_member
 def test_blocks_do_not_show(name, monkeypatch):
     images = smooth_images(50)
-    whole = features_by_name(name)(images)
+    whole = FEATURES.make(name)(images)
     monkeypatch.setattr(features, "row_blocks", lambda images, rows: row_blocks(images, 7))
     # The mean patch and the covariance are sums over blocks, which round differently.
-    np.testing.assert_allclose(features_by_name(name)(images), whole, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(FEATURES.make(name)(images), whole, rtol=1e-3, atol=1e-3)
 
 
 def test_the_last_block_is_cut_to_its_images():
@@ -77,16 +77,16 @@ def test_texture_of_more_images_than_a_block_has_rows():
 
 def test_unknown_features_suggest_the_nearest():
     with pytest.raises(InputError, match="unknown features 'textur': did you mean texture"):
-        features_by_name("textur")
+        FEATURES.make("textur")
 
 
 def test_pixels_are_the_flat_images():
     images = random_images()
-    np.testing.assert_array_equal(features_by_name("pixels")(images), images.reshape(12, -1))
+    np.testing.assert_array_equal(FEATURES.make("pixels")(images), images.reshape(12, -1))
 
 
 def test_principal_components_are_64_at_most():
-    assert features_by_name("pca")(random_images(80)).shape == (80, 64)
+    assert FEATURES.make("pca")(random_images(80)).shape == (80, 64)
 
 
 def test_embeddings_are_what_the_network_returns_flattened():

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn.cluster import KMeans
 
 from rdd_jax.errors import InputError
-from rdd_jax.kmeans import _fit, assign, kmeans, kmeans_within
+from rdd_jax.kmeans import assign, kmeans, kmeans_within, lloyd
 
 K = 6
 
@@ -242,10 +242,10 @@ def test_vmap_over_classes_is_the_loop():
 @pytest.mark.parametrize("where", [np.asarray, jnp.asarray])
 def test_within_classes_is_kmeans_of_each_class(where):
     points, labels = cloud(), np.random.default_rng(3).choice(2, 600, p=[0.7, 0.3])
-    compiled = _fit._cache_size()
+    compiled = lloyd.fit._cache_size()
     centres, cluster, *_ = kmeans_within(key(5), where(points), where(labels), 2, 4)
     # Once, although the classes differ in size.
-    assert _fit._cache_size() <= compiled + 1
+    assert lloyd.fit._cache_size() <= compiled + 1
     assert centres.shape == (2, 4, 8)
     for c, class_key in enumerate(jax.random.split(key(5), 2)):
         alone = kmeans(class_key, points[labels == c], 4)
@@ -262,7 +262,7 @@ def test_within_classes_in_float64(x64):
 def test_clustering_copies_neither_the_data_nor_all_distances():
     # CIFAR-10 at once, as XLA has planned it.
     shapes = [jax.ShapeDtypeStruct(s, jnp.float32) for s in ((50_000, 3072), (50_000,), (100, 3072))]
-    plan = _fit.lower(key(), *shapes, 100, 1e-4, k=100).compile().memory_analysis()
+    plan = lloyd.fit.lower(key(), *shapes, 100, 1e-4, k=100).compile().memory_analysis()
     assert plan.temp_size_in_bytes < 50 * 2**20
 
 

@@ -11,6 +11,7 @@ from rdd_jax import augment, objectives, risk, sampling, trajectory
 from rdd_jax.distill import compose
 from rdd_jax.errors import InputError
 from rdd_jax.networks import convnet, mlp
+from rdd_jax.objectives import embeddings
 from rdd_jax.types import Batch, Examples, Synthetic
 
 KEY = jax.random.key(0)
@@ -174,7 +175,7 @@ def test_the_embeddings_of_a_batch_do_not_depend_on_blocks(monkeypatch):
     synthetic, batch = problem(dtype=jnp.float32)
     variables = variables_of(network, jnp.float32)
     whole = make("dm", network, CLASSES)(KEY, variables, synthetic, batch).value
-    monkeypatch.setattr(objectives.matching, "BLOCK", 5)
+    monkeypatch.setattr(embeddings, "BLOCK", 5)
     np.testing.assert_allclose(make("dm", network, CLASSES)(KEY, variables, synthetic, batch).value, whole, rtol=1e-5)
 
 

@@ -140,8 +140,8 @@ def test_a_distiller_lowers_the_loss(make, labels):
         optimizer=optax.adam(0.02),
         parameterisation=make(labels),
     )
-    state, losses = distiller.run(jax.random.key(0), distiller.init(synthetic), examples, 3)
-    assert losses[0] > losses[1] > losses[2]
+    state, info = distiller.run(jax.random.key(0), distiller.init(synthetic), examples, 3)
+    assert info.loss[0] > info.loss[1] > info.loss[2]
     assert np.abs(distiller.decode(state).images - through(make(labels), synthetic).images).max() > 1e-2
 
 

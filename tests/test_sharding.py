@@ -34,9 +34,9 @@ spread = jax.device_put(data, NamedSharding(mesh, PartitionSpec("data")))
 assert len(spread.images.sharding.device_set) == 2
 key = jax.random.key(1)
 for name, distiller in distillers.items():
-    alone, _ = distiller.run(key, distiller.init(start), data, steps=5)
+    alone, _ = distiller.run(key, distiller.init(start), data, until=5)
     replicated = jax.device_put(distiller.init(start), NamedSharding(mesh, PartitionSpec()))
-    together, _ = distiller.run(key, replicated, spread, steps=5)
+    together, _ = distiller.run(key, replicated, spread, until=5)
     difference = np.abs(np.asarray(alone.params["images"]) - np.asarray(together.params["images"])).max()
     moved = np.abs(np.asarray(alone.params["images"]) - np.asarray(start.images)).max()
     assert moved > 100 * difference, (name, moved, difference)

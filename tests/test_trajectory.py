@@ -181,9 +181,9 @@ def test_every_trajectory_serves_every_objective_and_repeats_itself(name, make):
     across = risk.grouped(risk.mean, risk.mean, 2)
     distiller = compose(make(NETWORK, 2), stratified(12, 2), across, optax.sgd(0.05, 0.5), trajectory=PATHS[name])
     runs = [distiller.run(KEY, distiller.init(synthetic), data, 12) for _ in range(2)]
-    (state, losses), (again, _) = runs
+    (state, info), (again, _) = runs
     np.testing.assert_array_equal(leaves(state.params), leaves(again.params))
-    assert np.isfinite(losses).all()
+    assert np.isfinite(info.loss).all()
     assert np.abs(np.asarray(distiller.decode(state).images - synthetic.images)).max() > 1e-3
     # A step alone, and the same one within a dispatch.
     half, _ = distiller.run(KEY, distiller.init(synthetic), data, 7)
@@ -202,8 +202,8 @@ def test_matching_brings_a_distant_set_to_the_data():
         optax.sgd(1.0, 0.5),
         trajectory=trajectory.fresh(network),
     )
-    _, losses = distiller.run(KEY, distiller.init(start), data, 60)
-    assert losses[-10:].mean() < 0.5 * losses[:5].mean()
+    _, info = distiller.run(KEY, distiller.init(start), data, 60)
+    assert info.loss[-10:].mean() < 0.5 * info.loss[:5].mean()
 
 
 @pytest.mark.parametrize("options", [{"period": 0}, {"period": 1, "pool": 0}])

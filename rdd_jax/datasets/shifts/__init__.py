@@ -8,6 +8,7 @@ its own, so that none depends on another.
 import inspect
 
 from rdd_jax.contracts import Shift
+from rdd_jax.datasets.shifts.base import check_in_unit, check_share
 from rdd_jax.datasets.shifts.colours import LUMA, PALETTE, TWO, colour, grey
 from rdd_jax.datasets.shifts.rare import TRANSFORMS, long_tail, rare, rotate, strata
 from rdd_jax.registry import Registry
@@ -37,6 +38,11 @@ def none(seed: int, splits: Splits) -> Splits:
     return splits
 
 
+def _long_tail(share: float) -> Shift:
+    check_share("share", share, 1.0)  # by the name that it has here
+    return long_tail(share)
+
+
 SHIFTS: Registry[Shift] = Registry(
     "shift",
     {
@@ -50,7 +56,7 @@ SHIFTS: Registry[Shift] = Registry(
         "rare-rotate": lambda share: rare("rotate", share),
         "rare-noise": lambda share: rare("noise", share),
         "hidden-strata": lambda share: strata(share),
-        "long-tail": lambda share: long_tail(share),
+        "long-tail": _long_tail,
     },
 )
 """By name; ``bias``: the share of a class that has the class's own attribute; ``share``: of the rare part."""
@@ -60,9 +66,13 @@ def shift_by_name(name: str, bias: float = 0.9, share: float = 0.05) -> Shift:
     """A shift of `SHIFTS`.
 
     Raises:
-      InputError: an unknown name; a bias outside [0, 1], or a share outside (0, 0.5] ((0, 1] for ``long-tail``).
+      InputError: an unknown name; a bias outside [0, 1], or a share outside (0, 0.5] ((0, 1] for ``long-tail``), also
+        where the shift takes none.
     """
-    return SHIFTS.make(name, bias=bias, share=share)
+    shift = SHIFTS.make(name, bias=bias, share=share)
+    check_in_unit("bias", bias)
+    check_share("share", share, 1.0)
+    return shift
 
 
 def described(data: str, name: str, bias: float, share: float) -> str:
