@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Key
 from threadpoolctl import threadpool_limits
 
 from rdd_jax.augment import none
@@ -28,6 +28,9 @@ from rdd_jax.trajectory import Trajectory, kernel_only
 from rdd_jax.types import Batch, Examples, Losses, PRNGKey, Synthetic
 
 __all__ = ["DISPATCH", "Distiller", "Diverged", "Info", "State", "compose", "one_blas_thread", "over_seeds"]
+
+
+Numbers = Array | np.ndarray
 
 
 class State(NamedTuple):
@@ -46,13 +49,13 @@ class State(NamedTuple):
 class Info(NamedTuple):
     """What a step tells; never fed back. From `Distiller.run` NumPy arrays with a leading axis of steps."""
 
-    loss: Float[Array, "*s"]
+    loss: Float[Numbers, "*s"]
     """The risk, which is what is minimised."""
-    gradient_norm: Float[Array, "*s"]
+    gradient_norm: Float[Numbers, "*s"]
     """The Euclidean norm of its gradient with respect to all parameters."""
-    by_group: Float[Array, "*s g"]
+    by_group: Float[Numbers, "*s g"]
     """The mean loss of every group; NaN where the batch had none of it."""
-    finite: Bool[Array, "*s"]
+    finite: Bool[Numbers, "*s"]
     """False where loss or gradient was not finite: the step then left the state as it was."""
 
 
@@ -83,12 +86,13 @@ class Distiller(NamedTuple):
     decode: Callable[[State], Synthetic]
 
     def run(
-        self, key: PRNGKey, state: State, data: Examples, until: int, callbacks: Sequence[Callback] = ()
+        self, key: Key[Array, "*s"], state: State, data: Examples, until: int, callbacks: Sequence[Callback] = ()
     ) -> tuple[State, Info]:
         """Steps until ``state.step == until``, several a dispatch.
 
         Args:
-          key: of the run: the same key and start give the same end, however often the run is cut.
+          key: of the run: the same key and start give the same end, however often the run is cut. One a seed for
+            `over_seeds`.
           callbacks: see `rdd_jax.contracts.Callback`.
 
         Returns:

@@ -6,15 +6,16 @@ import numpy as np
 import optax
 import pytest
 
-from rdd_jax import augment, datasets, objectives, risk
+from rdd_jax import augment, datasets, objectives, risk, trajectory
 from rdd_jax.datasets import preprocess
-from rdd_jax.distill import DISPATCH, Diverged, Info, compose
+from rdd_jax.distill import DISPATCH, Diverged, Info, compose, over_seeds
 from rdd_jax.errors import InputError
 from rdd_jax.evaluation.metrics import accuracy
 from rdd_jax.kernels import fc_ntk, krr, stax_kernel
 from rdd_jax.kernels.stax import load
+from rdd_jax.networks import mlp
 from rdd_jax.parameterise import pixels
-from rdd_jax.sampling import balanced, by_group, uniform
+from rdd_jax.sampling import balanced, by_group, stratified, uniform
 from rdd_jax.selection import Pool, strata_of
 from rdd_jax.selection.initialise import initialise
 from rdd_jax.types import Batch, Examples, Losses, Synthetic, centred_one_hot
@@ -41,8 +42,13 @@ def everything(key, examples):
     return jnp.arange(len(examples.labels)), jnp.ones(len(examples.labels))
 
 
+def rbf(x1, x2):
+    x1, x2 = x1.reshape(len(x1), -1), x2.reshape(len(x2), -1)
+    return jnp.exp(-jnp.sum((x1[:, None] - x2[None]) ** 2, 2) / 20)
+
+
 def equal(one, other):
-    return all(jax.tree.leaves(jax.tree.map(lambda a, b: np.array_equal(a, b), one, other)))
+    return all(jax.tree.leaves(jax.tree.map(lambda a, b: np.array_equal(a, b, equal_nan=True), one, other)))
 
 
 def joined(*parts):
@@ -80,6 +86,9 @@ def test_one_step_is_the_update_by_hand():
     updates, _ = optimizer.update(gradient, before.optimizer, before.params)
     expected = optax.apply_updates(before.params, updates)
     np.testing.assert_allclose(info.loss, value, rtol=1e-4)
+    # Of images and labels together, before the optimiser makes steps of it.
+    norm = np.sqrt(sum(np.sum(np.square(leaf, dtype=float)) for leaf in gradient.values()))
+    np.testing.assert_allclose(info.gradient_norm, norm, rtol=1e-4)
     for name in ("images", "labels"):
         np.testing.assert_allclose(after.params[name], expected[name], atol=1e-4)
         assert np.abs(after.params[name] - before.params[name]).max() > 0.01
@@ -97,6 +106,33 @@ def test_weights_and_groups_of_a_batch_reach_the_risk():
         distiller = compose(first_pixel, two, of_losses)
         _, info = distiller.step(KEY, distiller.init(synthetic), examples)
         np.testing.assert_allclose(info.loss, expected, rtol=1e-6)
+
+
+FIRST_PIXEL = lambda key, model, synthetic, batch: Losses(batch.images[:, 0, 0, 0], batch.group, batch.weight)  # noqa: E731
+PIXELS = np.array([1.0, 2, 4, 8, 16, 32])
+
+
+def first_pixels(groups, weight):
+    """Info of a step whose losses are `PIXELS` and whose risk is another number."""
+    images = np.zeros((6, 3, 4, 1), np.float32)
+    images[:, 0, 0, 0] = PIXELS
+    examples = Examples(jnp.asarray(images), problem(6)[0].labels, jnp.array([0, 1, 1, 3, 0, 1]))
+    draw = lambda key, examples: (jnp.arange(6), jnp.asarray(weight))  # noqa: E731
+    distiller = compose(FIRST_PIXEL, draw, risk.overall(risk.worst), groups=groups)
+    return distiller.step(KEY, distiller.init(problem()[1]), examples)[1]
+
+
+def test_the_loss_of_every_group_is_told_and_nan_where_there_is_none():
+    info = first_pixels(5, [1.0, 3, 1, 0, 0.5, 2])
+    expected = [(1 + 0.5 * 16) / 1.5, (3 * 2 + 4 + 2 * 32) / 6, np.nan, np.nan, np.nan]  # 3 has no weight
+    np.testing.assert_allclose(info.by_group, expected, rtol=1e-6)
+    assert (info.loss, info.finite) == (32, True)  # what is told is not what is minimised
+
+
+def test_without_groups_the_mean_of_all_is_told():
+    np.testing.assert_allclose(first_pixels(None, np.ones(6)).by_group, [PIXELS.mean()], rtol=1e-6)
+    weight = np.array([1.0, 3, 1, 0, 0.5, 2])
+    np.testing.assert_allclose(first_pixels(None, weight).by_group, [np.average(PIXELS, weights=weight)], rtol=1e-6)
 
 
 def test_advance_is_that_many_steps():
@@ -205,6 +241,106 @@ def test_a_gradient_that_is_not_finite_leaves_the_state():
     assert equal(after, state)
 
 
+# --- several seeds -----------------------------------------------------------------------------------
+
+SEEDS = 3
+NETWORK = mlp(3, width=6)
+SIDE_BY_SIDE = {
+    "kip": compose(
+        objectives.kip(KERNEL, 1e-3),
+        uniform(8),
+        optimizer=optax.sgd(0.5, 0.5),
+        parameterisation=pixels("learned"),
+        augment=augment.flip,
+        groups=2,
+    ),
+    "matching": compose(
+        objectives.gradient_matching(NETWORK, 3),
+        stratified(9, 3),
+        risk.grouped(risk.mean, risk.plus(risk.mean, risk.worst), 3),
+        optimizer=optax.sgd(0.05),
+        trajectory=trajectory.fresh(NETWORK),
+        groups=3,
+    ),
+}
+
+
+def stacked(trees):
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+
+
+def of_seed(tree, i, axis=0):
+    return jax.tree.map(lambda leaf: np.moveaxis(np.asarray(leaf), axis, 0)[i], tree)
+
+
+def several(name):
+    """``(examples, starts, keys)``; groups are the classes where there are as many."""
+    examples, _ = problem()
+    if name == "matching":
+        examples = examples._replace(groups=jnp.argmax(examples.labels, 1))
+    return examples, [problem(seed=s)[1] for s in range(SEEDS)], jax.random.split(KEY, SEEDS)
+
+
+@pytest.mark.parametrize("name", SIDE_BY_SIDE)
+def test_seeds_side_by_side_are_as_one_after_another(name):
+    one, (examples, starts, keys) = SIDE_BY_SIDE[name], several(name)
+    together = over_seeds(one)
+    until = DISPATCH + 2
+    told = []
+    first = together.init(stacked(starts))
+    state, info = together.run(keys, first, examples, until, [lambda state, info: told.append((state, info))])
+    assert [state.step.tolist() for state, _ in told] == [[DISPATCH] * SEEDS, [until] * SEEDS]
+    assert equal(joined(*(info for _, info in told)), info)
+    assert [leaf.shape[:2] for leaf in info] == [(until, SEEDS)] * 4
+    for i in range(SEEDS):
+        assert equal(of_seed(first, i), one.init(starts[i]))
+        alone, told_alone = one.run(keys[i], one.init(starts[i]), examples, until)
+        for found, expected in (
+            (of_seed(state, i), alone),
+            (of_seed(together.decode(state), i), one.decode(alone)),
+            (of_seed(info, i, 1), told_alone),
+        ):
+            jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-4), found, expected)
+        assert np.abs(alone.params["images"] - starts[i].images).max() > 0.02
+    # No seed repeats another.
+    assert len({float(loss) for loss in info.loss[-1]}) == SEEDS
+    # Cut anywhere, it is the same run.
+    half, _ = together.run(keys, first, examples, 4)
+    assert equal(together.run(keys, half, examples, until)[0], state)
+
+
+def test_a_step_of_several_seeds_is_a_step_of_each():
+    examples, starts, keys = several("kip")
+    one = compose(objectives.kip(rbf), uniform(8), groups=2)
+    together = over_seeds(one)
+    state, info = together.step(keys, together.init(stacked(starts)), examples)
+    assert info.by_group.shape == (SEEDS, 2)
+    for i in range(SEEDS):
+        alone, told = one.step(keys[i], one.init(starts[i]), examples)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), of_seed(state, i), alone)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), of_seed(info, i), told)
+
+
+@pytest.mark.parametrize("bad", [0, 1])
+def test_one_seed_that_is_not_finite_ends_all_and_names_the_step(bad):
+    examples, synthetic = problem()
+    one = compose(poisoned(13, "loss"), uniform(8))
+    keys = jax.random.split(jax.random.key(9), 2).at[bad].set(KEY)
+    together, told = over_seeds(one), []
+    with pytest.raises(Diverged, match=r"step 14\b") as error:
+        together.run(
+            keys, together.init(stacked([synthetic] * 2)), examples, 30, [lambda state, info: told.append(info)]
+        )
+    assert error.value.step == 14
+    assert len(told) == 1
+    expected, _ = one.run(KEY, one.init(synthetic), examples, 13)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-3), of_seed(error.value.state, bad), expected)
+    assert int(error.value.state.step[bad]) == 13
+
+
+# --- what a distiller is made of ---------------------------------------------------------------------
+
+
 @pytest.mark.parametrize(
     "optimizer",
     [
@@ -231,11 +367,6 @@ def test_labels_move_where_they_are_learned_and_only_there(learn):
     found = distiller.decode(state)
     assert np.abs(found.images - synthetic.images).max() > 1e-2
     assert np.array_equal(found.labels, synthetic.labels) != learn
-
-
-def rbf(x1, x2):
-    x1, x2 = x1.reshape(len(x1), -1), x2.reshape(len(x2), -1)
-    return jnp.exp(-jnp.sum((x1[:, None] - x2[None]) ** 2, 2) / 20)
 
 
 def stax_ntk(x1, x2):
