@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rdd_jax.app import runs
 from rdd_jax.app.checkpoint import Checkpoints, Saved
 from rdd_jax.app.cli import main
+from rdd_jax.app.run_folder import Run
 from rdd_jax.distill import compose
 from rdd_jax.kernels import fc_ntk
 from rdd_jax.objectives import kip
@@ -21,8 +21,8 @@ from rdd_jax.types import Synthetic
 QUICK = ["--ipc", "1", "--steps", "20", "--batch", "200", "--seeds", "2", "--checkpoint-every", "10"]
 
 
-def distil(*arguments):
-    return main(["distill", "--data", "digits", *QUICK, *map(str, arguments)])
+def distil(*arguments, method="kip"):
+    return main(["distill", method, "--data", "digits", *QUICK, *map(str, arguments)])
 
 
 @pytest.fixture(scope="module")
@@ -49,16 +49,26 @@ def metrics_of(values, set_name="synthetic"):
 
 def test_a_run_folder_is_complete(finished):
     files = {path.name for path in finished.iterdir()}
-    expected = {"config.json", "metrics.jsonl", "synthetic.npz", "images.png", "curves.png", "report.json"}
+    expected = {
+        "config.json",
+        "environment.json",
+        "metrics.jsonl",
+        "synthetic.npz",
+        "images.png",
+        "curves.png",
+        "report.json",
+    }
     assert files == expected | {"report.html", "checkpoints"}
 
-    config = json.loads((finished / "config.json").read_text())
-    assert (config["data"], config["ipc"], config["lr"]) == ("digits", 1, 0.04)
-    assert {"jax", "device", "rdd_jax"} <= set(config["environment"])
+    config = read(finished / "config.json")
+    found = (config["method"], config["data"]["data"], config["set"]["ipc"], config["optimiser"]["lr"])
+    assert found == ("kip", "digits", 1, 0.04)
+    assert {"jax", "device", "rdd_jax", "data_fingerprint"} <= set(read(finished / "environment.json"))
 
     rows = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows if "loss" in row] == list(range(1, 21))
     assert [row["step"] for row in rows if "validation_accuracy" in row] == [10, 20]
+    assert all(row["gradient_norm"] > 0 for row in rows if "loss" in row)
 
     report = json.loads((finished / "report.json").read_text())
     assert {"data", "method", "ipc", "steps", "seconds", "peak_memory_bytes", "device"} <= set(report)
@@ -112,7 +122,8 @@ def test_a_set_made_elsewhere_in_every_form_gives_the_same_figure(finished, tmp_
 
 
 def test_label_solve_beats_its_own_start(tmp_path):
-    assert distil("--method", "label-solve", "--out", tmp_path / "run") == 0
+    solve = ["distill", "label-solve", "--ipc", "1", "--seeds", "2", "--out", str(tmp_path / "run")]
+    assert main(solve) == 0
     report = json.loads((tmp_path / "run" / "report.json").read_text())
     # The initial images are the random baseline's at seed 0.
     assert accuracy(report)["mean"] > accuracy(report, "random")["values"][0]
@@ -168,8 +179,9 @@ def robust(tmp_path_factory):
 
 def test_a_robust_run_reports_every_group(robust):
     config, report = read(robust / "config.json"), read(robust / "report.json")
-    assert config["robust"] is True
-    assert (config["grouping"], config["across"], config["sampler"]) == ("spurious+kmeans", "entropic", "group")
+    assert config["groups"]["robust"] is True
+    found = (config["groups"]["grouping"], config["risk"]["across"], config["batch"]["sampler"])
+    assert found == ("spurious+kmeans", "entropic", "group")
 
     corrupted = [f"accuracy:{name}" for name in ("noise", "blur", "invert")]
     for name in ("synthetic", "random", "kmeans", "herding"):
@@ -300,7 +312,7 @@ def test_groups_may_be_known_of_the_test_set_alone(own, tmp_path, capsys):
     test = {f"test_{key}": given[key][200:] for key in ("images", "labels", "groups")}
     file, out = tmp_path / "tested.npz", tmp_path / "run"
     np.savez(file, images=given["images"][:200], labels=given["labels"][:200], **test)
-    assert distil("--data", file, "--method", "label-solve", "--no-baselines", "--out", out) == 0
+    assert distil("--data", file, "--grouping", "none", "--no-baselines", "--out", out) == 0
     report = read(out / "report.json")
     assert "adjusted" not in metrics_of(report)  # it weighs by the training set's groups
     assert accuracy(report, metric="worst_group")["where"]["group"] in ("0", "1")
@@ -382,12 +394,15 @@ def test_resuming_a_robust_run_refuses_another_grouping(robust, capsys):
     "options, message",
     [
         (["--data", "mnst"], "mnist"),
-        (["--method", "kipp"], "did you mean kip"),
         (["--kernel", "fcntk"], "did you mean fc-ntk"),
         (["--learners", "krr,convent"], "did you mean convnet"),
         (["--labels", "learnt"], "did you mean learned"),
         (["--init", "kmean"], "did you mean kmeans"),
         (["--sampler", "uniforn"], "did you mean uniform"),
+        (["--sampler", "stratified"], "unknown sampler 'stratified'"),
+        (["--net-period", "3"], "--net-period is no option of `rdd distill kip`: it is one of dc, dsa, rdd"),
+        (["--ipcc", "3"], "unknown option '--ipcc': did you mean --ipc"),
+        (["--labels", "soft"], "unknown labels 'soft'"),
         (["--schedule", "cosin"], "did you mean cosine"),
         (["--preprocess", "standardize"], "did you mean standardise"),
         (["--augment", "flop"], "did you mean flip"),
@@ -426,8 +441,6 @@ def test_resuming_a_robust_run_refuses_another_grouping(robust, capsys):
         (["--groups-per-class", "-1"], "groups_per_class is -1"),
         (["--refit-every", "0"], "refit_every is 0"),
         (["--min-group", "1"], "min_group is 1.0"),
-        (["--method", "label-solve", "--grouping", "class"], "use method kip"),
-        (["--method", "label-solve", "--robust"], "use method kip"),
     ],
 )
 def test_bad_options_exit_with_2_and_touch_nothing(options, message, tmp_path, capsys):
@@ -552,7 +565,7 @@ def test_divergence_stops_the_run_and_keeps_the_last_good_state(tmp_path, capsys
     out = tmp_path / "run"
     assert distil("--lr", "1e30", "--out", out) == 3
     assert "not finite at step 2: " in capsys.readouterr().err
-    like = Saved(compose(kip(fc_ntk())).init(empty(10)), jnp.zeros(1295, jnp.int32), jnp.asarray(1))
+    like = Saved(compose(kip(fc_ntk()), groups=1).init(empty(10)), jnp.zeros(1295, jnp.int32), jnp.asarray(1))
     saved = Checkpoints(out / "checkpoints").restore(like)
     assert saved is not None
     state = saved.state
@@ -584,12 +597,12 @@ ROBUST = ["--shift", "colour-background", "--robust"]
 def test_a_killed_run_resumes_to_the_same_bytes(kill, options, tmp_path):
     import signal
 
-    arguments = ["distill", "--data", "digits", *LONG, *options, "--out"]
+    arguments = ["distill", "kip", "--data", "digits", *LONG, *options, "--out"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert main([*arguments, str(whole)]) == 0
     process = subprocess.Popen(command(*arguments, killed), stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
-    while sum(row.get("step", 0) == 60 for row in runs.Run(killed).metrics()) == 0:
+    while sum(row.get("step", 0) == 60 for row in Run(killed).metrics()) == 0:
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -599,7 +612,7 @@ def test_a_killed_run_resumes_to_the_same_bytes(kill, options, tmp_path):
     assert not (killed / "synthetic.npz").exists()
     assert main(["distill", "--resume", str(killed)]) == 0
     assert (killed / "synthetic.npz").read_bytes() == (whole / "synthetic.npz").read_bytes()
-    steps = [row["step"] for row in runs.Run(killed).metrics() if "loss" in row]
+    steps = [row["step"] for row in Run(killed).metrics() if "loss" in row]
     assert steps == list(range(1, 201))
     one, other = read(killed / "report.json"), read(whole / "report.json")
     assert one["evaluations"] == other["evaluations"]
@@ -683,7 +696,7 @@ def test_a_run_never_imports_tensorflow(tmp_path):
     code = f"""
 import sys
 from rdd_jax.app.cli import main
-arguments = "distill --data digits --ipc 1 --steps 10 --batch 100 --seeds 1 --out {tmp_path}/run".split()
+arguments = "distill kip --data digits --ipc 1 --steps 10 --batch 100 --seeds 1 --out {tmp_path}/run".split()
 assert main(arguments) == 0
 print("tensorflow" in sys.modules)
 """

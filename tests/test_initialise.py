@@ -6,8 +6,8 @@ import pytest
 
 from rdd_jax.errors import InputError
 from rdd_jax.kmeans import kmeans_within
-from rdd_jax.selection import METHODS, Pool, strata_of
-from rdd_jax.selection.initialise import NAMES, initialise
+from rdd_jax.selection import SELECTIONS, Pool, strata_of
+from rdd_jax.selection.initialise import STARTS, initialise
 
 CLASSES = 3
 
@@ -25,7 +25,7 @@ def start(name, ipc, seed=0):
     return initialise(name, seed, pool, strata_of(pool, "class", ipc))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", STARTS)
 @pytest.mark.parametrize("ipc", [1, 5])
 def test_starts_have_ipc_images_a_class_and_depend_on_the_seed_alone(name, ipc):
     images = start(name, ipc).images
@@ -39,13 +39,13 @@ def test_other_seeds_start_elsewhere(name):
     assert not np.array_equal(start(name, 5).images, start(name, 5, seed=1).images)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "noise"])
+@pytest.mark.parametrize("name", [name for name in STARTS if name != "noise"])
 def test_images_come_class_by_class(name):
     images = start(name, 4).images
     np.testing.assert_array_equal(np.round(images.mean((1, 2, 3)) / 20), np.repeat(np.arange(CLASSES), 4))
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", SELECTIONS)
 def test_selections_take_real_images_and_say_which(name):
     found = start(name, 5)
     assert found.selection is not None

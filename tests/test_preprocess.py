@@ -18,7 +18,7 @@ def pixels(n=200, shape=(4, 5, 3)):
 PIXELS = pixels()
 
 
-@pytest.mark.parametrize("kind", preprocess.NAMES)
+@pytest.mark.parametrize("kind", preprocess.PREPROCESSINGS)
 def test_invert_undoes_apply(kind):
     fitted = preprocess.fit(kind, PIXELS)
     images = fitted.apply(PIXELS)
@@ -30,7 +30,7 @@ def test_invert_undoes_apply(kind):
     np.testing.assert_allclose(fitted.apply(fitted.invert(learned)), learned, atol=1e-3)
 
 
-@pytest.mark.parametrize("kind", preprocess.NAMES)
+@pytest.mark.parametrize("kind", preprocess.PREPROCESSINGS)
 def test_arrays_restore_the_same_map(kind, tmp_path):
     fitted = preprocess.fit(kind, PIXELS)
     np.savez(tmp_path / "arrays.npz", **fitted.to_arrays())

@@ -1,17 +1,18 @@
 """``rdd select``, starts from selections and files, and importance batches, end to end on the embedded digits."""
 
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from rdd_jax.app import runs
 from rdd_jax.app.cli import main
-from rdd_jax.app.config import Distill
-from rdd_jax.app.job import distil
-from rdd_jax.app.optimise import SILENT, Progress
-from rdd_jax.selection import METHODS, SCORES
+from rdd_jax.app.distilling import distill
+from rdd_jax.app.methods import configured
+from rdd_jax.app.pieces import splits_of
+from rdd_jax.app.progress import SILENT, Progress
+from rdd_jax.app.sections import ShiftOptions
+from rdd_jax.files import read_npz
+from rdd_jax.selection import SCORES, SELECTIONS
 
 
 def select(*arguments):
@@ -30,7 +31,7 @@ def coreset(tmp_path_factory):
 
 
 def test_a_coreset_has_what_it_takes_to_use_it(coreset):
-    arrays = runs.read_npz(coreset)
+    arrays = read_npz(coreset)
     n = len(arrays["scores"])
     assert n == len(arrays["probabilities"]) > 1000
     m = len(arrays["indices"])
@@ -73,7 +74,7 @@ def test_a_coreset_is_evaluated_with_its_weights(coreset, tmp_path):
     assert found[1] != found[3]
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", SELECTIONS)
 def test_every_method_makes_a_coreset(method, tmp_path, capsys):
     out = tmp_path / "set.npz"
     assert select("--method", method, "--out", out) == 0
@@ -91,9 +92,7 @@ def test_by_group_every_group_is_covered(tmp_path):
         out = tmp_path / f"{strata}.npz"
         assert select(*shift, "--method", "lightweight", "--strata", strata, "--out", out) == 0
         rows[strata] = np.load(out)
-    from rdd_jax.app.build import splits_of
-
-    groups = splits_of("digits", "two-colours", 0.97, 0.05, 0).train.groups
+    groups = splits_of("digits", ShiftOptions("two-colours", 0.97), 0).train.groups
     assert groups is not None
     for c in range(10):
         chosen = rows["group"]["indices"][rows["group"]["labels"] == c]
@@ -112,7 +111,7 @@ def test_by_group_every_group_is_covered(tmp_path):
         (["--eps", "0"], "eps is 0"),
         (["--delta", "1"], "delta is 1"),
         (["--select-ridge", "0"], "select_ridge is 0"),
-        (["--landmarks", "-1"], "landmarks is -1"),
+        (["--landmarks", "0"], "landmarks is 0"),
         (["--out", "set.zip"], "ends in .npz"),
         (["--data", "nowhere.npz"], "no file"),
         (["--kernel", "fc-ntc"], "did you mean fc-ntk"),
@@ -135,7 +134,7 @@ def test_nothing_is_overwritten(tmp_path, capsys):
 
 # --- distilling from selections and files ------------------------------------------------------------
 
-CONFIG = Distill(ipc=2, steps=20, batch=200, seeds=1, baselines=False, checkpoint_every=10)
+CONFIG = configured("kip", ipc=2, steps=20, batch=200, seeds=1, baselines=False, checkpoint_every=10)
 
 
 def accuracy(report):
@@ -144,22 +143,22 @@ def accuracy(report):
 
 @pytest.mark.parametrize("init", ["krr-sensitivity", "kernel-herding"])
 def test_a_run_from_an_importance_selection_has_a_certificate(init, tmp_path):
-    report = distil(replace(CONFIG, init=init), tmp_path / "run").report
+    report = distill(configured(CONFIG, init=init), tmp_path / "run").report
     assert ("certificate" in report) == (init == "krr-sensitivity")
     html = (tmp_path / "run" / "report.html").read_text()
     assert ("effective dimension" in html) == (init == "krr-sensitivity")
 
 
 def test_a_run_starts_from_a_coreset_and_from_another_run(coreset, tmp_path):
-    first = distil(replace(CONFIG, init="kmeans"), tmp_path / "first")
-    again = distil(replace(CONFIG, init=str(tmp_path / "first"), steps=1, lr=1e-9), tmp_path / "again")
+    first = distill(configured(CONFIG, init="kmeans"), tmp_path / "first")
+    again = distill(configured(CONFIG, init=str(tmp_path / "first"), steps=1, lr=1e-9), tmp_path / "again")
     assert accuracy(again.report) == pytest.approx(accuracy(first.report), abs=0.005)
     np.testing.assert_allclose(again.saved.synthetic.images, first.saved.synthetic.images, atol=1e-4)
     arrays = np.load(coreset)
     one_each = [int(np.flatnonzero(arrays["labels"] == c)[0]) for c in range(10)]
     np.savez(tmp_path / "one.npz", images=arrays["images"][one_each[::-1]], labels=np.arange(10)[::-1])
-    config = replace(CONFIG, ipc=1, init=str(tmp_path / "one.npz"), steps=1, lr=1e-9)
-    run = distil(config, tmp_path / "one")
+    config = configured(CONFIG, ipc=1, init=str(tmp_path / "one.npz"), steps=1, lr=1e-9)
+    run = distill(config, tmp_path / "one")
     np.testing.assert_allclose(
         run.saved.preprocess.invert(np.asarray(run.saved.synthetic.images)),
         arrays["images"][one_each] / 255,
@@ -169,7 +168,7 @@ def test_a_run_starts_from_a_coreset_and_from_another_run(coreset, tmp_path):
 
 def test_starts_that_do_not_fit_are_refused(coreset, tmp_path, capsys):
     def refused(*options):
-        assert main(["distill", "--steps", "1", "--out", str(tmp_path / "run"), *map(str, options)]) == 2
+        assert main(["distill", "kip", "--steps", "1", "--out", str(tmp_path / "run"), *map(str, options)]) == 2
         assert not (tmp_path / "run").exists()
         return capsys.readouterr().err
 
@@ -184,8 +183,8 @@ def test_starts_that_do_not_fit_are_refused(coreset, tmp_path, capsys):
 
 @pytest.mark.parametrize("options", [{}, {"unbiased": False, "importance": "squared-error", "pool": 300}])
 def test_importance_batches_train_and_resume_to_the_same_bytes(options, tmp_path):
-    config = replace(CONFIG, sampler="importance", steps=40, refresh_every=15, **options)
-    whole = distil(config, tmp_path / "whole")
+    config = configured(CONFIG, sampler="importance", steps=40, refresh_every=15, **options)
+    whole = distill(config, tmp_path / "whole")
     assert accuracy(whole.report) > 0.8
 
     def stop(now, steps, loss):
@@ -193,13 +192,13 @@ def test_importance_batches_train_and_resume_to_the_same_bytes(options, tmp_path
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        distil(config, tmp_path / "cut", progress=Progress(SILENT.stage, stop))
-    resumed = distil(config, tmp_path / "cut", resume=True)
+        distill(config, tmp_path / "cut", progress=Progress(SILENT.stage, stop))
+    resumed = distill(config, tmp_path / "cut", resume=True)
     np.testing.assert_array_equal(resumed.saved.synthetic.images, whole.saved.synthetic.images)
 
 
 def test_importance_goes_with_groups(tmp_path):
-    config = replace(
+    config = configured(
         CONFIG,
         shift="two-colours",
         bias=0.97,
@@ -209,7 +208,7 @@ def test_importance_goes_with_groups(tmp_path):
         init="krr-sensitivity",
         init_strata="group",
     )
-    report = distil(config, tmp_path / "run").report
-    plain = distil(replace(CONFIG, shift="two-colours", bias=0.97), tmp_path / "plain").report
+    report = distill(config, tmp_path / "run").report
+    plain = distill(configured(CONFIG, shift="two-colours", bias=0.97), tmp_path / "plain").report
     worst = {e["metric"]: e["mean"] for e in report["evaluations"]}["worst_group"]
     assert worst > {e["metric"]: e["mean"] for e in plain["evaluations"]}["worst_group"]

@@ -12,7 +12,7 @@ import numpy as np
 from rdd_jax.errors import InputError, unknown
 from rdd_jax.types import Data, Examples, Splits, centred_one_hot
 
-NAMES = ("standardise", "zca", "none")
+PREPROCESSINGS = ("standardise", "zca", "none")
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Preprocess:
     """``z = basis^T diag(scale) basis (x - mean)``, or ``z = scale * (x - mean)`` without a basis.
 
     Attributes:
-      kind: one of `NAMES`.
+      kind: one of `PREPROCESSINGS`.
       mean: ``[1, 1, c]`` (standardise) or ``[h, w, c]`` (ZCA), float32, in pixel units.
       scale: ``[1, 1, c]`` or, with a basis, ``[d]``; positive.
       basis: ``[d, d]`` orthonormal rows (eigenvectors of the covariance), ``d = h * w * c``, or None.
@@ -93,7 +93,7 @@ def fit(kind: str, pixels: np.ndarray, regularisation: float = 0.1) -> Preproces
         return Preprocess(kind, mean.astype(np.float32), (1 / np.maximum(std, 1e-8)).astype(np.float32))
     if kind == "zca":
         return _zca(pixels, regularisation)
-    raise unknown("preprocessing", kind, NAMES)
+    raise unknown("preprocessing", kind, PREPROCESSINGS)
 
 
 def _zca(pixels: np.ndarray, regularisation: float) -> Preprocess:

@@ -1,23 +1,22 @@
-"""Which real examples stand for the rest: `Select` functions, by name in `METHODS`.
+"""Which real examples stand for the rest: `Select` functions, by name in `SELECTIONS`.
 
 Scores (`rdd_jax.selection.scores`) say how much an example matters, draws (`rdd_jax.selection.draw`) take examples by
 score and weight them back, greedy choices (`rdd_jax.selection.greedy`) take one after another; a certificate
 (`rdd_jax.selection.certificate`) says how far the chosen can be trusted.
 """
 
-from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
-from rdd_jax.errors import unknown
+from rdd_jax.contracts import Draw, Score, Select
+from rdd_jax.errors import check_one_of
 from rdd_jax.kernels import linear
+from rdd_jax.registry import Registry
 from rdd_jax.selection import greedy, scores
-from rdd_jax.selection.base import STRATA, Pool, Select, Selection, Strata, check_ipc, strata_of
+from rdd_jax.selection.base import STRATA, Pool, Selection, Strata, check_ipc, strata_of
 from rdd_jax.selection.certificate import Certificate, certify, check_promise
-from rdd_jax.selection.draw import DRAWS, Draw, by_score, distinct, draw_by_name, independent, top
-
-Score = Callable[[int, Pool, int], np.ndarray]
-"""``score(seed, pool, m) -> [n]``: of every example of a pool from which ``m`` are to be taken."""
+from rdd_jax.selection.draw import DRAWS, by_score, distinct, draw_by_name, independent, top
 
 
 def _flat(pool: Pool) -> np.ndarray:
@@ -44,6 +43,14 @@ GREEDY: dict[str, Select] = {
 }
 
 
+def _drawn(name: str, draw: str = "distinct") -> Select:
+    return scored(SCORES[name], draw_by_name(draw), name in OF_THE_WHOLE)
+
+
+def _as_it_is(name: str) -> Select:
+    return GREEDY[name]
+
+
 def scored(score: Score, draw: Draw, of_the_whole: bool = False) -> Select:
     """Draws by score. Scores are taken stratum by stratum, or ``of_the_whole`` pool unless the strata stand apart."""
 
@@ -59,28 +66,31 @@ def scored(score: Score, draw: Draw, of_the_whole: bool = False) -> Select:
     return select
 
 
-METHODS = (*SCORES, *GREEDY)
+SELECTIONS: Registry[Select] = Registry(
+    "selection",
+    {
+        **{name: partial(_drawn, name) for name in SCORES},
+        **{name: partial(_as_it_is, name) for name in GREEDY},
+    },
+)
+
 IMPORTANCE = tuple(name for name in SCORES if name != "random")
-"""Methods that draw by importance: a run that starts from one has a certificate."""
+"""Selections that draw by importance: a run that starts from one has a certificate."""
 
 
 def drawn_by(name: str, draw: str) -> str | None:
-    """How a method draws, for `certify`; None for those that do not."""
+    """How a selection draws, for `certify`; None for those that do not."""
     return draw if name in SCORES and draw != "top" else None
 
 
 def select_by_name(name: str, draw: str = "distinct") -> Select:
-    """A way of selecting of `METHODS`; ``draw``, of `DRAWS`, for those that draw by a score.
+    """A way of selecting of `SELECTIONS`; ``draw``, of `DRAWS`, for those that draw by a score.
 
     Raises:
       InputError: an unknown name.
     """
-    how = draw_by_name(draw)
-    if name in GREEDY:
-        return GREEDY[name]
-    if name not in SCORES:
-        raise unknown("selection", name, METHODS)
-    return scored(SCORES[name], how, name in OF_THE_WHOLE)
+    check_one_of("draw", draw, DRAWS)
+    return SELECTIONS.make(name, draw=draw)
 
 
 def subset(name: str, pool: Pool, ipc: int, seed: int = 0, strata: str = "class", draw: str = "distinct") -> Selection:
@@ -100,8 +110,8 @@ def subset(name: str, pool: Pool, ipc: int, seed: int = 0, strata: str = "class"
 __all__ = [
     "DRAWS",
     "IMPORTANCE",
-    "METHODS",
     "SCORES",
+    "SELECTIONS",
     "STRATA",
     "Certificate",
     "Pool",

@@ -1,6 +1,6 @@
 """What a selection looks at and gives: the pool, its strata, the chosen examples with their weights."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -94,10 +94,6 @@ class Selection:
         chosen, where = np.unique(self.index, return_inverse=True)
         order = np.argsort(labels[chosen], kind="stable")
         return chosen[order], np.bincount(where, self.weight)[order]
-
-
-Select = Callable[[int, Pool, Strata], Selection]
-"""``select(seed, pool, strata) -> Selection``."""
 
 
 def check_ipc(labels: np.ndarray, ipc: int, class_names: tuple[str, ...]) -> None:

@@ -4,15 +4,12 @@
 chosen unbiased estimates of sums over the stratum. Scores that are all zero count as equal.
 """
 
-from collections.abc import Callable
-
 import numpy as np
 
+from rdd_jax.contracts import Draw
 from rdd_jax.errors import InputError, choose
 from rdd_jax.selection.base import Selection, Strata
 from rdd_jax.selection.scores import check_scores
-
-Draw = Callable[[np.random.Generator, np.ndarray, int], tuple[np.ndarray, np.ndarray, np.ndarray]]
 
 
 def independent(rng: np.random.Generator, score: np.ndarray, m: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

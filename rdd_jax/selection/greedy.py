@@ -9,12 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rdd_jax.contracts import Kernel
+from rdd_jax.contracts import Kernel, Select
 from rdd_jax.grouping.features import principal
 from rdd_jax.kernels import linear
 from rdd_jax.kernels.gram import ROWS, compile_kernel, pad
 from rdd_jax.kmeans import kmeans_within
-from rdd_jax.selection.base import Pool, Select, Selection, Strata
+from rdd_jax.selection.base import Pool, Selection, Strata
 
 Choice = tuple[np.ndarray, np.ndarray, np.ndarray]
 

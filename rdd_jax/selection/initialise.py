@@ -1,6 +1,6 @@
 """Where a synthetic set starts from.
 
-Images ``[m, h, w, c]`` in model space, class by class in order: real ones, by any of `rdd_jax.selection.METHODS`, or
+Images ``[m, h, w, c]`` in model space, class by class in order: real ones, by any of `rdd_jax.selection.SELECTIONS`, or
 made ones, by `INITIALISERS`: ``make(seed, pool, strata) -> images``.
 """
 
@@ -13,7 +13,9 @@ import numpy as np
 from rdd_jax.errors import InputError, check_one_of
 from rdd_jax.grouping.features import principal
 from rdd_jax.kmeans import kmeans_within
-from rdd_jax.selection import METHODS, Pool, Selection, Strata, select_by_name
+from rdd_jax.selection import SELECTIONS, Pool, Selection, Strata, select_by_name
+
+__all__ = ["INITIALISERS", "STARTS", "Start", "initialise", "kmeans_centres", "noise"]
 
 Make = Callable[[int, Pool, Strata], np.ndarray]
 
@@ -40,7 +42,7 @@ def noise(seed: int, pool: Pool, strata: Strata) -> np.ndarray:
 
 
 INITIALISERS: dict[str, Make] = {"kmeans-centres": kmeans_centres, "noise": noise}
-NAMES = (*METHODS, *INITIALISERS)
+STARTS = (*SELECTIONS, *INITIALISERS)
 
 
 class Start(NamedTuple):
@@ -51,7 +53,7 @@ class Start(NamedTuple):
 
 
 def initialise(name: str, seed: int, pool: Pool, strata: Strata, draw: str = "distinct") -> Start:
-    """The start of that name, of `NAMES`.
+    """The start of that name, of `STARTS`.
 
     Args:
       draw: of selections by score; see `selection.select_by_name`.
@@ -59,7 +61,7 @@ def initialise(name: str, seed: int, pool: Pool, strata: Strata, draw: str = "di
     Raises:
       InputError: an unknown name, or what its selection raises.
     """
-    check_one_of("init", name, NAMES)
+    check_one_of("init", name, STARTS)
     if name in INITIALISERS:
         return Start(INITIALISERS[name](seed, pool, strata))
     selection = select_by_name(name, draw)(seed, pool, strata)

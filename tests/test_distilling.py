@@ -3,13 +3,15 @@
 import numpy as np
 import pytest
 
-from rdd_jax.app import build, job
-from rdd_jax.app.config import Distill
-from rdd_jax.app.optimise import SILENT, Progress
-from rdd_jax.app.runs import Run
+from rdd_jax.app import comparing, pieces
+from rdd_jax.app.distilling import distill
+from rdd_jax.app.methods import Kip, configured
+from rdd_jax.app.progress import SILENT, Progress
+from rdd_jax.app.run_folder import Run
 from rdd_jax.grouping import Grouping, Groups
 
-CONFIG = Distill(
+CONFIG = configured(
+    "kip",
     ipc=1,
     steps=40,
     batch=100,
@@ -34,20 +36,20 @@ def fits(monkeypatch):
         noted.append((seed, size, subject.synthetic))
         return Groups(np.random.default_rng(seed).integers(0, size, len(subject.labels)).astype(np.int32), size)
 
-    monkeypatch.setattr(build, "grouping_of", lambda config: Grouping(fit, moves=True))
+    monkeypatch.setattr(pieces, "grouping_of", lambda options, images: Grouping(fit, moves=True))
     return noted
 
 
 @pytest.fixture
 def counts(monkeypatch):
     """The numbers of groups that distillers were made for."""
-    noted, make = [], build.distiller_of
+    noted, make = [], Kip.distiller
 
-    def distiller_of(config, kernel, groups, classes):
+    def distiller(self, kernel, groups, classes):
         noted.append(groups)
-        return make(config, kernel, groups, classes)
+        return make(self, kernel, groups, classes)
 
-    monkeypatch.setattr(build, "distiller_of", distiller_of)
+    monkeypatch.setattr(Kip, "distiller", distiller)
     return noted
 
 
@@ -60,7 +62,7 @@ def stop_at(at):
 
 
 def test_groups_are_fitted_again_as_the_set_moves(fits, counts, tmp_path):
-    whole = job.distil(CONFIG, tmp_path / "whole")
+    whole = distill(CONFIG, tmp_path / "whole")
     # Before steps 1, 16 and 31, each time with a seed of its own and the set as it then was.
     assert len(fits) == 3
     seeds, sizes, sets = zip(*fits, strict=True)
@@ -77,11 +79,11 @@ def test_groups_are_fitted_again_as_the_set_moves(fits, counts, tmp_path):
 @pytest.mark.parametrize("at", [20, 30])
 def test_a_run_stopped_between_fits_resumes_to_the_same_bytes(at, fits, counts, tmp_path):
     """Fits are before steps 16 and 31: the one checkpoint lies between them, the other at the second."""
-    whole, stopped = job.distil(CONFIG, tmp_path / "whole"), Run(tmp_path / "stopped")
+    whole, stopped = distill(CONFIG, tmp_path / "whole"), Run(tmp_path / "stopped")
     with pytest.raises(KeyboardInterrupt):
-        job.distil(CONFIG, stopped.folder, progress=stop_at(at))
+        distill(CONFIG, stopped.folder, progress=stop_at(at))
     counts.clear()
-    resumed = job.distil(stopped.config(), stopped.folder, resume=True)
+    resumed = distill(stopped.config(), stopped.folder, resume=True)
     # What the checkpoint holds was fitted before step 16.
     size = 2 + int(np.random.SeedSequence([0, 15]).generate_state(1)[0] >> 1) % 7
     assert 10 * size in counts
@@ -97,20 +99,10 @@ def test_a_grouping_that_does_not_move_is_fitted_once(tmp_path, monkeypatch):
         noted.append(seed)
         return Groups(np.zeros(len(subject.labels), np.int32), 1)
 
-    monkeypatch.setattr(build, "grouping_of", lambda config: Grouping(fit))
-    report = job.distil(CONFIG, tmp_path / "run").report
+    monkeypatch.setattr(pieces, "grouping_of", lambda options, images: Grouping(fit))
+    report = distill(CONFIG, tmp_path / "run").report
     assert len(noted) == 1
     assert report["found_groups"]["groups"] == 10
-
-
-def test_robust_is_spelt_out_and_what_is_given_stays():
-    names = ("grouping", "across", "sampler")
-    plain, spelt = Distill().resolved(), Distill(robust=True).resolved()
-    assert tuple(getattr(plain, name) for name in names) == ("none", "mean", "uniform")
-    assert tuple(getattr(spelt, name) for name in names) == ("spurious+kmeans", "entropic", "group")
-    assert spelt.resolved() == spelt
-    own = Distill(robust=True, grouping="labels", sampler="uniform").resolved()
-    assert tuple(getattr(own, name) for name in names) == ("labels", "entropic", "uniform")
 
 
 @pytest.mark.parametrize(
@@ -125,4 +117,4 @@ def test_robust_is_spelt_out_and_what_is_given_stays():
     ],
 )
 def test_compared_runs_are_named_by_what_differs(folders, names):
-    assert job._distinct(folders) == names
+    assert comparing._distinct(folders) == names

@@ -1,0 +1,95 @@
+"""What the commands beside ``rdd distill`` are asked to do."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+from rdd_jax.app.options import count, number, one_of, text
+from rdd_jax.app.sections import (
+    SOURCE,
+    DataOptions,
+    EvaluationOptions,
+    GroupOptions,
+    KernelOptions,
+    RegressionOptions,
+    SelectionOptions,
+    ShiftOptions,
+    SizeOptions,
+)
+from rdd_jax.selection import DRAWS, SELECTIONS, STRATA
+
+__all__ = ["Compare", "Evaluate", "Export", "Select", "Show"]
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Evaluate a run folder, or a set made elsewhere, beside the baselines. What is not given is the run's own."""
+
+    source: Annotated[
+        str,
+        text(
+            "a run folder, or an .npz with `images` (NHWC or NCHW) and `labels` (numbers, one-hot, soft)",
+            positional=True,
+        ),
+    ]
+    space: Annotated[str, one_of(("pixel", "model"), "of an .npz: its images are pixels, or preprocessed")] = "pixel"
+    seed: Annotated[int, count("of splits that have to be drawn", 0)] = 0
+    out: Annotated[Path | None, text("a JSON file for the report; must not exist", "FILE")] = None
+    data: DataOptions = DataOptions()
+    kernel: RegressionOptions = RegressionOptions()
+    network: SizeOptions = SizeOptions()
+    evaluation: EvaluationOptions = EvaluationOptions()
+
+
+@dataclass(frozen=True)
+class ChoiceOptions(SelectionOptions):
+    """What is chosen, and how."""
+
+    method: Annotated[str, one_of(SELECTIONS, "how images are chosen")] = "krr-sensitivity"
+    ipc: Annotated[int, count("images a class (on average, with --strata all)")] = 10
+    draw: Annotated[str, one_of(DRAWS, "by a score; the theorem covers independent")] = "distinct"
+    strata: Annotated[str, one_of(STRATA, "as many of every class, evenly by group, or from all together")] = "class"
+    eps: Annotated[float, number("relative error of the regression's cost that the certificate asks for")] = 0.5
+    delta: Annotated[float, number("chance of missing it", most=0.999)] = 0.1
+
+
+@dataclass(frozen=True)
+class Select:
+    """Select a weighted subset of the real images, with a certificate of what it is good for."""
+
+    seed: Annotated[int, count("of splits, shift and draws", 0)] = 0
+    out: Annotated[Path | None, text("the .npz to make; must not exist; unset: DATA-METHOD.npz", "FILE")] = None
+    data: DataOptions = DataOptions()
+    choice: ChoiceOptions = ChoiceOptions()
+    groups: GroupOptions = GroupOptions("labels")
+    kernel: KernelOptions = KernelOptions()
+
+
+@dataclass(frozen=True)
+class Show:
+    """Show what is in a data set: shapes, classes, counts, groups, and a picture."""
+
+    name: Annotated[str, replace(SOURCE, positional=True)]
+    seed: Annotated[int, count("of splits and shift", 0)] = 0
+    out: Annotated[Path | None, text("where the picture goes; unset: data-NAME.png here", "FILE")] = None
+    data: ShiftOptions = ShiftOptions()
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Compare finished runs side by side, group by group: a table, and a picture of every (class, group) cell."""
+
+    runs: tuple[str, ...]
+    out: Path = Path("compare.png")
+
+
+FORMS = ("png", "npz", "torch", "parquet")
+
+
+@dataclass(frozen=True)
+class Export:
+    """Take the set of a run elsewhere: a folder with the set, its preprocessing, and how to load it."""
+
+    run: Annotated[str, text("a run folder", positional=True)]
+    to: Annotated[str, one_of(FORMS, "the form")] = "npz"
+    out: Annotated[Path | None, text("the folder to make; must not exist; unset: RUN/export-FORM", "FOLDER")] = None

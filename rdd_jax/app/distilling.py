@@ -1,0 +1,147 @@
+"""The job behind ``rdd distill``: from a configuration to a run folder."""
+
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from rdd_jax.app import pieces, reporting
+from rdd_jax.app.environment import environment
+from rdd_jax.app.grouped import Grouped
+from rdd_jax.app.methods import Method, Stepped
+from rdd_jax.app.progress import SILENT, Progress
+from rdd_jax.app.run_folder import Run
+from rdd_jax.app.sections import GroupOptions
+from rdd_jax.app.stepping import Steps, with_solved_labels
+from rdd_jax.augment import check_augment
+from rdd_jax.contracts import Kernel
+from rdd_jax.datasets.preprocess import Prepared, prepare
+from rdd_jax.errors import InputError
+from rdd_jax.evaluation import evaluate_sets
+from rdd_jax.files import check_new
+from rdd_jax.saving import SavedSet
+from rdd_jax.selection import IMPORTANCE, Certificate, Pool, Selection, certify, check_ipc, drawn_by
+from rdd_jax.types import Data, Splits, Synthetic
+
+__all__ = ["Outcome", "distill"]
+
+
+class Outcome(NamedTuple):
+    """A finished run."""
+
+    run: Run
+    saved: SavedSet
+    report: dict[str, Any]
+
+
+class _Start(NamedTuple):
+    """Where a run starts: the set, what it was selected from and how, and the groups."""
+
+    synthetic: Synthetic
+    pool: Pool
+    selection: Selection | None
+    grouped: Grouped
+
+
+def distill(config: Method, out: Path, resume: bool = False, progress: Progress = SILENT) -> Outcome:
+    """Runs a configuration into the folder ``out``, or takes an interrupted run there up again.
+
+    Whenever it is stopped, resuming gives the same bytes as not having been stopped.
+
+    Raises:
+      InputError: something of the configuration or the data cannot be used; nothing was written.
+      Diverged: loss or gradient not finite; the last good state is checkpointed.
+      KeyboardInterrupt: on an interrupt or SIGTERM; the state is checkpointed.
+    """
+    config.check()
+    run = Run(out)
+    if not resume:
+        check_new(out)
+    progress.stage(f"reading {config.data.data}")
+    splits = pieces.splits_of(config.data.data, config.data, config.seed, config.data.mirror)
+    config = config.resolved(splits.train)
+    _check_data(config, splits)
+    prepared = prepare(splits, config.data.preprocess, config.data.zca_reg)
+    kernel = pieces.kernel_of(config.kernel)
+    start = _start(config, prepared, kernel, progress)
+    if resume:
+        run.check_data(splits)
+    else:
+        run.create(config, environment(), splits)
+    progress.stage("distilling")
+    synthetic, seconds = _learned(config, run, prepared, kernel, start, progress)
+    saved = SavedSet(synthetic, prepared.fitted, prepared.class_names)
+    run.save_synthetic(saved)
+    progress.stage("evaluating")
+    of = config.evaluation
+    learners = pieces.learners_of(of, config.network, config.kernel, splits.train.classes)
+    corruptions = pieces.listed(of.corruptions)
+    measured = evaluate_sets(synthetic, prepared, learners, of.seeds, of.baselines, corruptions, ipc=config.set.ipc)
+    certificate = _certificate(config, start, progress)
+    values = reporting.write_run(
+        config, run, prepared, start.synthetic, saved, measured, start.grouped, certificate, seconds
+    )
+    return Outcome(run, saved, values)
+
+
+def _check_data(config: Method, splits: Splits) -> None:
+    """Raises `InputError` where the options, as they are now spelt out, do not go with the data."""
+    config.check()
+    train = splits.train
+    check_ipc(train.labels, config.set.ipc, train.class_names)
+    shape = train.images.shape[1:]
+    pieces.check_learners(config.evaluation, config.network, splits)
+    config.check_images(shape)
+    if isinstance(config, Stepped):
+        check_augment(config.batch.augment, shape)
+    _check_clusters(config.groups, train)
+
+
+def _check_clusters(groups: GroupOptions, train: Data) -> None:
+    counts = np.bincount(train.labels, minlength=train.classes)
+    asked = groups.groups_per_class or 0
+    if "kmeans" in (groups.grouping or "").split("+") and counts.min() < asked:
+        name = train.class_names[counts.argmin()]
+        raise InputError(
+            f"groups_per_class is {asked}, but class {name!r} has {counts.min()} training examples: lower it"
+        )
+
+
+def _start(config: Method, prepared: Prepared, kernel: Kernel, progress: Progress) -> _Start:
+    """The initial set and groups; the set comes first unless it is drawn from the groups."""
+    strata = getattr(config.set, "init_strata", None) or "class"
+    grouped = Grouped(config.groups, config.seed, prepared, config.images)
+    if strata == "group":
+        progress.stage("grouping")
+        grouped.fit(0)
+    progress.stage("selecting")
+    pool = pieces.pool_of(prepared, kernel, config.set, grouped.groups if strata == "group" else None)
+    synthetic, selection = pieces.initial_set(config.set, config.images, strata, config.seed, prepared, pool)
+    config.check_start(kernel, synthetic)
+    if strata != "group":
+        progress.stage("grouping")
+        grouped.fit(0, synthetic)
+    if isinstance(config, Stepped):
+        pieces.sampler_of(config.batch, grouped.count)  # raises where a batch cannot hold the groups
+    return _Start(synthetic, pool, selection, grouped)
+
+
+def _learned(
+    config: Method, run: Run, prepared: Prepared, kernel: Kernel, start: _Start, progress: Progress
+) -> tuple[Synthetic, float]:
+    """The set at the end, and the seconds that it took."""
+    began = time.perf_counter()
+    if not isinstance(config, Stepped):
+        return with_solved_labels(config, prepared, kernel, start.synthetic), time.perf_counter() - began
+    steps = Steps(config, run, prepared, kernel, start.synthetic, start.grouped, progress)
+    return steps.take(), run.metrics()[-1]["seconds"]
+
+
+def _certificate(config: Method, start: _Start, progress: Progress) -> Certificate | None:
+    """Of a start that was drawn by importance."""
+    if start.selection is None or config.set.init not in IMPORTANCE:
+        return None
+    progress.stage("certifying")
+    how = drawn_by(config.set.init, config.set.init_draw)
+    return certify(start.pool, start.selection, how, seed=config.seed)

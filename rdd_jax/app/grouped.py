@@ -1,0 +1,81 @@
+"""The groups of the training examples while a set is learned, and their losses."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from rdd_jax.app import pieces
+from rdd_jax.app.sections import BatchOptions, GroupOptions
+from rdd_jax.contracts import Kernel
+from rdd_jax.datasets.preprocess import Prepared
+from rdd_jax.evaluation.metrics import group_match
+from rdd_jax.grouping import Grouping, Subject, cells
+from rdd_jax.kernels import krr
+from rdd_jax.sampling import LOSSES
+from rdd_jax.types import Synthetic
+
+__all__ = ["Grouped", "Watched"]
+
+
+class Grouped:
+    """The groups of the training examples, fitted again as the synthetic set moves."""
+
+    def __init__(self, options: GroupOptions, seed: int, prepared: Prepared, images: int = 1):
+        """``images``: a class of the synthetic set."""
+        train = prepared.splits.train
+        self.options, self.seed, self.train = options, seed, train
+        self.grouping: Grouping | None = pieces.grouping_of(options, images)
+        self.subject = Subject(prepared.train, train.labels, train.classes, train.groups)
+        self.groups = np.zeros(len(train), np.int32)
+        self.count = 1
+
+    @property
+    def moves(self) -> bool:
+        """Whether the groups follow the set."""
+        return self.grouping is not None and self.grouping.moves
+
+    def fit(self, step: int, synthetic: Synthetic | None = None) -> None:
+        """Groups the training examples beside the set as it is after ``step`` steps; None where there is none yet."""
+        if self.grouping is None:
+            return
+        seed = int(np.random.SeedSequence([self.seed, step]).generate_state(1)[0] >> 1)
+        found = self.grouping.fit(seed, replace(self.subject, synthetic=synthetic))
+        # Groups that the user gave are what they are, however small.
+        least = self.options.min_group if self.grouping.found else 0.0
+        # No fewer cells than before: a number that went up and down with the fits would compile the step every time.
+        self.groups, self.count = cells(found, self.train.labels, self.train.classes, least, self.count)
+
+    def described(self) -> dict[str, Any] | None:
+        """How many groups there are and how large, and how well they match the data's own where it has some."""
+        if self.grouping is None:
+            return None
+        train = self.train
+        sizes = [
+            sorted(np.unique(self.groups[train.labels == c], return_counts=True)[1].tolist(), reverse=True)
+            for c in range(train.classes)
+        ]
+        values: dict[str, Any] = {"grouping": self.options.grouping, "groups": sum(map(len, sizes)), "sizes": sizes}
+        if train.groups is not None:
+            match = group_match(self.groups, train.labels, train.groups)
+            values["match"] = {key: float(value) for key, value in match.items() if np.isfinite(value)}
+        return values
+
+
+class Watched:
+    """The losses of the training examples under the set as it was when they were last looked at."""
+
+    def __init__(self, options: BatchOptions, sampler: str, seed: int, prepared: Prepared, kernel: Kernel, reg: float):
+        self.options, self.seed, self.prepared, self.kernel, self.reg = options, seed, prepared, kernel, reg
+        self.loss = np.ones(len(prepared.train), np.float32) if "importance" in sampler else None
+
+    def look(self, step: int, synthetic: Synthetic) -> None:
+        """Looks at as many as the pool holds; the others count as average."""
+        if self.loss is None:
+            return
+        n = len(self.loss)
+        seen = np.sort(np.random.default_rng([self.seed, step]).permutation(n)[: self.options.pool])
+        outputs = krr.fit(self.kernel, synthetic, self.reg)(self.prepared.train[seen])
+        found = LOSSES[self.options.importance](outputs, self.prepared.one_hot[seen])
+        self.loss = np.full(n, found.mean(), np.float32)
+        self.loss[seen] = found

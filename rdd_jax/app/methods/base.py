@@ -1,0 +1,141 @@
+"""What every method of distilling is: its options, its published settings, and the distiller that they make."""
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from rdd_jax.app import options, pieces
+from rdd_jax.app.sections import (
+    BatchOptions,
+    DataOptions,
+    EvaluationOptions,
+    GroupOptions,
+    LearnedSetOptions,
+    MethodGroupOptions,
+    OptimiserOptions,
+    RegressionOptions,
+    SetOptions,
+    SizeOptions,
+)
+from rdd_jax.contracts import Kernel, Learner
+from rdd_jax.distill import Distiller
+from rdd_jax.evaluation import krr_learner
+from rdd_jax.kernels import krr
+from rdd_jax.types import Data, Synthetic
+
+__all__ = ["Method", "Stepped", "filled"]
+
+
+@dataclass(frozen=True)
+class Method:
+    """The configuration of a run by one method: all that decides its result.
+
+    A method is one file with a subclass of this, and one line in `rdd_jax.app.methods`. Its sections are fields, its
+    defaults those that were published.
+    """
+
+    if TYPE_CHECKING:  # the sections that every method has, each in its own order and with its own defaults
+        data: DataOptions = DataOptions()
+        set: SetOptions = SetOptions()
+        groups: GroupOptions = GroupOptions()
+        kernel: RegressionOptions = RegressionOptions()
+        network: SizeOptions = SizeOptions()
+        evaluation: EvaluationOptions = EvaluationOptions()
+    seed: Annotated[int, options.count("of everything: splits, start, batches, augmentation", 0)] = 0
+
+    steps: ClassVar[int] = 0
+    robust: ClassVar[bool] = False
+    label_kind: ClassVar[str] = "fixed"
+
+    @property
+    def images(self) -> int:
+        """Images a class of the set as it is decoded."""
+        return self.set.ipc
+
+    @classmethod
+    def description(cls) -> str:
+        """What the method does, in a line or two."""
+        return inspect.getdoc(cls) or ""
+
+    def resolved(self, train: Data) -> "Method":
+        """With everything that is unset spelt out, for these training data."""
+        return filled(self, mirror=train.mirror, eval_epochs=self.evaluation.epochs)
+
+    def check(self) -> None:
+        """Raises `InputError` where an option cannot be, as far as can be seen without the data."""
+        options.check(self)
+
+    def check_images(self, shape: Sequence[int]) -> None:
+        """Raises `InputError` where images of ``shape = (h, w, c)`` cannot be learned by these options."""
+
+    def check_start(self, kernel: Kernel, synthetic: Synthetic) -> None:
+        """Raises `InputError` where kernel ridge regression on the set cannot be solved."""
+        krr.check_positive_definite(kernel, synthetic.images, self.kernel.reg)
+
+
+@dataclass(frozen=True)
+class Stepped(Method):
+    """A method that learns images by steps of an optimiser."""
+
+    if TYPE_CHECKING:
+        set: LearnedSetOptions = LearnedSetOptions()
+        groups: MethodGroupOptions = MethodGroupOptions()
+        batch: BatchOptions = BatchOptions()
+        optimiser: OptimiserOptions = OptimiserOptions()
+
+    PLAIN: ClassVar[dict[str, Any]] = {}
+    """What stands for options that are unset."""
+    ROBUST: ClassVar[dict[str, Any]] = {}
+    """The same under ``--robust``."""
+
+    @property
+    def steps(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Steps of the optimiser."""
+        return self.optimiser.steps
+
+    @property
+    def robust(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether subgroups are protected without group labels."""
+        return self.groups.robust
+
+    @property
+    def label_kind(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """What becomes of the labels: ``fixed``, ``soft``, ``learned`` or ``solved``."""
+        return self.set.labels
+
+    @property
+    def images(self) -> int:
+        return self.set.images
+
+    @classmethod
+    def description(cls) -> str:
+        meant = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in cls.ROBUST.items())
+        return f"{super().description()} --robust: {meant}."
+
+    def check(self) -> None:
+        super().check()
+        pieces.check_groups(self.groups, self.set)
+
+    def check_images(self, shape: Sequence[int]) -> None:
+        pieces.check_stored(self.set, shape)
+
+    def distiller(self, kernel: Kernel, groups: int, classes: int) -> Distiller:
+        """The distiller for training data of so many groups and classes."""
+        raise NotImplementedError
+
+    def validator(self, kernel: Kernel, classes: int) -> Learner:
+        """What the set is validated by on its way."""
+        return krr_learner(kernel, self.kernel.reg)
+
+
+def filled(config: Any, **values: Any) -> Any:
+    """The configuration with ``values`` where it is unset."""
+    changes: dict[str, Any] = {}
+    for field in fields(config):
+        value = getattr(config, field.name)
+        if is_dataclass(value):
+            changes[field.name] = filled(value, **values)
+        elif value is None and field.name in values:
+            changes[field.name] = values[field.name]
+    return replace(config, **changes)

@@ -1,0 +1,69 @@
+"""DC and DSA: gradients, matched at networks that are trained on the set as it grows.
+
+Zhao, Mopuri & Bilen 2021, *Dataset Condensation with Gradient Matching*; Zhao & Bilen 2021, *Dataset Condensation with
+Differentiable Siamese Augmentation*: SGD at 0.1 with momentum 0.5, networks at 0.01.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import optax
+
+from rdd_jax.app.methods.matching import Matching, SiameseOptions, TrainingOptions, dsa_parts, siamese_of
+from rdd_jax.app.options import one_of
+from rdd_jax.contracts import Objective
+from rdd_jax.networks import Network
+from rdd_jax.objectives import DISTANCES, gradient_matching
+from rdd_jax.trajectory import Trajectory, on_synthetic, trained
+from rdd_jax.types import Data
+
+__all__ = ["DC", "DSA", "GradientOptions", "loops"]
+
+
+@dataclass(frozen=True)
+class GradientOptions(SiameseOptions):
+    """How gradients are compared."""
+
+    distance: Annotated[str, one_of(DISTANCES, "of gradients, a layer's outputs one by one or all")] = "cosine"
+
+
+def loops(ipc: int) -> dict[str, int]:
+    """The published (outer, inner) loops of 1, at most 10, and more images a class."""
+    outer, inner = (1, 1) if ipc == 1 else (10, 50) if ipc <= 10 else (50, 10)
+    return {"net_period": outer, "net_steps": inner}
+
+
+@dataclass(frozen=True)
+class DC(Matching):
+    """Dataset condensation: match gradients, at networks that are trained on the set as it grows."""
+
+    matching: GradientOptions = GradientOptions()
+    training: TrainingOptions = TrainingOptions()
+
+    def published(self, train: Data) -> dict[str, Any]:
+        # MNIST's published networks were trained under an augmentation, those of other data under none.
+        named = self.data.data.partition(":")[0]
+        return loops(self.set.ipc) | ({"eval_augment": "dc"} if named == "mnist" else {})
+
+    def check(self) -> None:
+        super().check()
+        self.check_statistics()
+
+    def objective(self, network: Network, groups: int) -> Objective:
+        return gradient_matching(network, groups, DISTANCES[self.matching.distance], siamese_of(self.matching.siamese))
+
+    def trajectory(self, network: Network, groups: int, classes: int) -> Trajectory:
+        own = self.training
+        assert own.net_steps is not None
+        assert own.net_period is not None
+        optimizer = optax.sgd(own.net_lr)
+        lesson = on_synthetic(network, optimizer, own.net_steps, own.net_batch, siamese_of(self.matching.siamese))
+        return trained(network, lesson, optimizer, own.net_period, pool=own.net_pool)
+
+
+@dataclass(frozen=True)
+class DSA(DC):
+    """Gradient matching under one random augmentation of both sides a step."""
+
+    def published(self, train: Data) -> dict[str, Any]:
+        return loops(self.set.ipc) | dsa_parts(train)

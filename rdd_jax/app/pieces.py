@@ -1,0 +1,218 @@
+"""From the sections of a configuration to the pieces that they stand for; every function is handed its own section."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from rdd_jax import datasets, grouping, networks, parameterise, risk, saving, selection
+from rdd_jax.app.optimisers import OPTIMIZERS, SCHEDULES
+from rdd_jax.app.sections import (
+    BatchOptions,
+    EvaluationOptions,
+    GroupOptions,
+    KernelOptions,
+    LearnedSetOptions,
+    OptimiserOptions,
+    RegressionOptions,
+    RiskOptions,
+    SelectionOptions,
+    SetOptions,
+    ShiftOptions,
+    SizeOptions,
+)
+from rdd_jax.augment import augment_by_name, check_augment
+from rdd_jax.contracts import Kernel, Learner, Risk, Sampler
+from rdd_jax.datasets.corruptions import corrupt
+from rdd_jax.datasets.preprocess import Prepared
+from rdd_jax.datasets.shifts import shift_by_name
+from rdd_jax.errors import InputError
+from rdd_jax.evaluation import krr_learner, network_learner
+from rdd_jax.kernels import kernel_by_name
+from rdd_jax.networks import Network
+from rdd_jax.networks.training import Recipe
+from rdd_jax.sampling import SAMPLERS
+from rdd_jax.selection import Pool, Selection
+from rdd_jax.selection.initialise import STARTS, initialise
+from rdd_jax.types import Splits, Synthetic, centred_one_hot
+
+__all__ = [
+    "check_groups",
+    "check_learners",
+    "check_stored",
+    "grouping_of",
+    "initial_set",
+    "kernel_of",
+    "learners_of",
+    "listed",
+    "network_of",
+    "parameterisation_of",
+    "pool_of",
+    "recipe_of",
+    "risk_of",
+    "sampler_of",
+    "splits_of",
+    "steps_of",
+]
+
+
+def listed(names: str | None) -> list[str]:
+    """The names of a list with commas; none where it is empty or unset."""
+    return [name.strip() for name in names.split(",")] if names else []
+
+
+# --- data --------------------------------------------------------------------------------------------
+
+
+def splits_of(name: str, shift: ShiftOptions, seed: int, mirror: bool | None = None) -> Splits:
+    """The real data, shifted; ``mirror`` overrules what it says of itself."""
+    splits = datasets.load(name, seed)
+    if mirror is not None:
+        train, validation, test = (replace(part, mirror=mirror) for part in splits[:3])
+        splits = Splits(train, validation, test, splits.name)
+    return shift_by_name(shift.shift, shift.bias, shift.share)(seed, splits)
+
+
+# --- kernels and networks ----------------------------------------------------------------------------
+
+
+def kernel_of(options: KernelOptions) -> Kernel:
+    """The kernel."""
+    return kernel_by_name(options.kernel, options.depth)
+
+
+def network_of(size: SizeOptions, name: str, classes: int) -> Network:
+    """The network of that name, in that size where it has one."""
+    return networks.network_by_name(name, classes, depth=size.net_depth, width=size.net_width, norm=size.norm)
+
+
+def recipe_of(options: EvaluationOptions) -> Recipe:
+    """The recipe by which networks are trained in an evaluation."""
+    return Recipe(options.epochs, augment=augment_by_name(options.eval_augment or "none"), average=options.eval_average)
+
+
+def learners_of(
+    options: EvaluationOptions, size: SizeOptions, regression: RegressionOptions, classes: int
+) -> dict[str, Learner]:
+    """The learners of an evaluation by name: ``krr``, and networks by its recipe."""
+    recipe = recipe_of(options)
+    krr = krr_learner(kernel_of(regression), regression.reg)
+    return {
+        name: krr if name == "krr" else network_learner(network_of(size, name, classes), recipe)
+        for name in listed(options.learners)
+    }
+
+
+def check_learners(options: EvaluationOptions, size: SizeOptions, splits: Splits) -> None:
+    """Raises `InputError` where a learner, an augmentation or a corruption cannot take such images."""
+    shape = splits.train.images.shape[1:]
+    for name in listed(options.learners):
+        if name != "krr":
+            networks.check_images(network_of(size, name, splits.train.classes), shape, f"learner {name!r}")
+    check_augment(options.eval_augment or "none", shape)
+    for name in listed(options.corruptions):
+        corrupt(name, 0, splits.test.images[:1])
+
+
+# --- groups, risk, batches, steps --------------------------------------------------------------------
+
+
+def check_groups(groups: GroupOptions, of: LearnedSetOptions) -> None:
+    """Raises `InputError` where groups that are asked for are not there."""
+    if groups.grouping and "none" in groups.grouping.split("+") and groups.grouping != "none":
+        raise InputError(f"grouping is {groups.grouping!r}: 'none' stands alone")
+    if of.init_strata == "group" and groups.grouping == "none":
+        raise InputError("init_strata is 'group', but grouping is 'none': choose a grouping (spurious+kmeans)")
+
+
+def grouping_of(options: GroupOptions, images: int) -> grouping.Grouping | None:
+    """The grouping, beside a set of so many images a class; None where all examples are one group."""
+    if options.grouping in (None, "none"):
+        return None
+    return grouping.grouping_by_name(
+        options.grouping,
+        grouping.FEATURES.make(options.features),
+        images,
+        options.groups_per_class,
+        options.soft_groups,
+    )
+
+
+def risk_of(options: RiskOptions, groups: int) -> Risk:
+    """The risk over ``groups`` groups."""
+    assert options.across is not None, "resolved first"
+    within, across = (
+        risk.measure_by_name(names, options.tau, options.sharpness) for names in (options.within, options.across)
+    )
+    return risk.grouped(within, across, groups)
+
+
+def sampler_of(options: BatchOptions, groups: int) -> Sampler:
+    """The sampler of a batch section, over ``groups`` groups."""
+    assert options.sampler is not None, "resolved first"
+    return SAMPLERS.make(
+        options.sampler, batch=options.batch, groups=groups, mix=options.mix, unbiased=options.unbiased
+    )
+
+
+def steps_of(batch: BatchOptions, optimiser: OptimiserOptions, groups: int) -> dict[str, Any]:
+    """What `distill.compose` is told of batches and steps."""
+    rate = SCHEDULES.make(optimiser.schedule, lr=optimiser.lr, steps=optimiser.steps)
+    return {
+        "sampler": sampler_of(batch, groups),
+        "augment": augment_by_name(batch.augment),
+        "optimizer": OPTIMIZERS.make(optimiser.optimizer, rate=rate),
+        "groups": groups,
+    }
+
+
+# --- the set -----------------------------------------------------------------------------------------
+
+
+def parameterisation_of(options: LearnedSetOptions, labels: str) -> parameterise.Parameterisation:
+    """How the set is stored."""
+    return parameterise.parameterisation_by_name(options.parameterisation, labels, options.factor)
+
+
+def check_stored(options: LearnedSetOptions, shape: Sequence[int]) -> None:
+    """Raises `InputError` where images of that shape cannot be stored so."""
+    if options.parameterisation == "multi-formation":
+        parameterise.check_factor(options.factor, tuple(shape))
+
+
+def pool_of(prepared: Prepared, kernel: Kernel, options: SelectionOptions, groups: np.ndarray | None) -> Pool:
+    """The training examples as what is selected from."""
+    train = prepared.splits.train
+    landmarks = options.landmarks or 0
+    return Pool(prepared.train, train.labels, train.classes, groups, kernel, options.select_ridge, landmarks)
+
+
+def initial_set(
+    options: SetOptions, images: int, strata: str, seed: int, prepared: Prepared, pool: Pool
+) -> tuple[Synthetic, Selection | None]:
+    """The synthetic set before the first step, and the selection that it is where it is one.
+
+    Args:
+      images: a class, as decoded.
+      strata: ``class`` or ``group``.
+
+    Raises:
+      InputError: a set from a file that has not so many images of every class; see `saving.set_from`.
+    """
+    classes = len(prepared.class_names)
+    codes = np.repeat(np.arange(classes), images)
+    if options.init not in STARTS:
+        found = saving.set_from(Path(options.init), prepared)
+        order = np.argsort(np.argmax(found.labels, 1), kind="stable")
+        if not np.array_equal(np.argmax(found.labels, 1)[order], codes):
+            counts = np.bincount(np.argmax(found.labels, 1), minlength=classes)
+            raise InputError(
+                f"{options.init!r} has {counts.min()} to {counts.max()} images a class, but {images} are wanted: "
+                "give the same number"
+            )
+        return Synthetic(found.images[order], found.labels[order]), None
+    start = initialise(options.init, seed, pool, selection.strata_of(pool, strata, images), options.init_draw)
+    return Synthetic(jnp.asarray(start.images), centred_one_hot(codes, classes)), start.selection

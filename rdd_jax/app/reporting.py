@@ -1,0 +1,148 @@
+"""What a run or an evaluation says in the end: the values of its report, the pictures, the files."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from rdd_jax import plots
+from rdd_jax.app import report
+from rdd_jax.app.environment import environment, peak_memory
+from rdd_jax.app.grouped import Grouped
+from rdd_jax.app.methods import Method, name_of
+from rdd_jax.app.run_folder import Run
+from rdd_jax.app.sections import DataOptions
+from rdd_jax.datasets import shifts
+from rdd_jax.datasets.preprocess import Prepared
+from rdd_jax.evaluation import Cells, Evaluation
+from rdd_jax.files import write_json, write_text
+from rdd_jax.saving import SavedSet
+from rdd_jax.selection import Certificate
+from rdd_jax.types import Data, Splits, Synthetic, as_pixels
+
+__all__ = ["Measured", "described", "measured_values", "notes", "table_of", "write_run"]
+
+Measured = tuple[Sequence[Evaluation], Mapping[tuple[str, str], Cells]]
+"""What `evaluation.evaluate_sets` gives: evaluations, and the cells of every (set, learner)."""
+
+
+def described(data: DataOptions) -> str:
+    """The data set with its shift, in words."""
+    return shifts.described(data.data, data.shift, data.bias, data.share)
+
+
+def write_run(
+    config: Method,
+    run: Run,
+    prepared: Prepared,
+    start: Synthetic,
+    saved: SavedSet,
+    measured: Measured,
+    grouped: Grouped,
+    certificate: Certificate | None,
+    seconds: float,
+) -> dict[str, Any]:
+    """Writes the pictures and reports of a finished run; the values of ``report.json``."""
+    train = prepared.splits.train
+    values = {
+        "data": described(config.data),
+        "method": name_of(config) + (" (robust)" if config.robust else ""),
+        "ipc": config.set.ipc,
+        "steps": config.steps,
+        "seconds": round(seconds, 3),
+        **measured_values(prepared.splits, *measured),
+        "notes": notes(config),
+    }
+    pictures = {"images": _image_picture(config, prepared, start, saved)}
+    if config.steps:
+        pictures["curves"] = plots.curves(run.metrics())
+    if certificate is not None:
+        values["certificate"] = asdict(certificate)
+    if found := grouped.described():
+        values["found_groups"] = found
+        pictures["groups"] = _group_picture(grouped.groups, train)
+    if "subgroups" in values:
+        pictures["subgroups"] = _subgroup_picture(values["subgroups"], ("synthetic", "random"))
+    for name, png in pictures.items():
+        (run.folder / f"{name}.png").write_bytes(png)
+    configuration = (run.folder / "config.json").read_text()
+    write_text(run.folder / "report.html", report.render_html(values, configuration, pictures))
+    write_json(run.folder / "report.json", values)
+    return values
+
+
+def measured_values(
+    splits: Splits, evaluations: Sequence[Evaluation], tables: Mapping[tuple[str, str], Cells]
+) -> dict[str, Any]:
+    """What every report says of an evaluation; the table of subgroups where the data has groups."""
+    values: dict[str, Any] = {
+        "peak_memory_bytes": peak_memory(),
+        "device": environment()["device"],
+        "evaluations": [evaluation.to_dict() for evaluation in evaluations],
+    }
+    train, test = splits.train, splits.test
+    if test.groups is not None:
+        correct: dict[str, dict] = {}
+        for (name, learner), table in tables.items():
+            correct.setdefault(learner, {})[name] = {"correct": table.correct.tolist(), "count": table.count.tolist()}
+        values["subgroups"] = {
+            "class_names": list(test.class_names),
+            "group_names": list(test.group_names),
+            "train_count": None if train.groups is None else train.cell_counts.tolist(),
+            "test_count": test.cell_counts.tolist(),
+            "predictions": correct,
+        }
+    return values
+
+
+def notes(config: Method) -> list[str]:
+    """What a reader must know of the set's labels."""
+    if config.label_kind == "fixed":
+        return []
+    return [
+        f"The labels of the synthetic set were {config.label_kind}; the baselines keep one-hot labels. "
+        "Finite networks are trained on the largest entry of each label."
+    ]
+
+
+def table_of(values: Mapping[str, Any]) -> Cells:
+    """The cells of one set in a report."""
+    return Cells(np.array(values["correct"]), np.array(values["count"]))
+
+
+# --- pictures ----------------------------------------------------------------------------------------
+
+
+def _image_picture(config: Method, prepared: Prepared, start: Synthetic, saved: SavedSet) -> bytes:
+    """The set at the start and at the end."""
+    labels = np.repeat(np.arange(len(prepared.class_names)), config.images)
+    images = {
+        f"start ({config.set.init})": prepared.fitted.invert(np.asarray(start.images)),
+        "distilled": prepared.fitted.invert(np.asarray(saved.synthetic.images)),
+    }
+    return plots.image_grids(images, labels, prepared.class_names)
+
+
+def _group_picture(groups: np.ndarray, train: Data, columns: int = 4, most: int = 5) -> bytes:
+    """Training images of the largest groups of every class, the largest group first; white where there is none."""
+    by_size = []
+    for c in range(train.classes):
+        codes, counts = np.unique(groups[train.labels == c], return_counts=True)
+        by_size.append(codes[np.argsort(-counts, kind="stable")][:most])
+    sets = {}
+    for j in range(max(map(len, by_size))):
+        shown = np.ones((train.classes, columns, *train.images.shape[1:]), np.float32)
+        for c, codes in enumerate(by_size):
+            if j < len(codes):
+                members = np.flatnonzero(groups == codes[j])[:columns]
+                shown[c, : len(members)] = as_pixels(train.images[members])
+        sets[f"group {j + 1}"] = shown.reshape(-1, *train.images.shape[1:])
+    return plots.image_grids(sets, np.repeat(np.arange(train.classes), columns), train.class_names)
+
+
+def _subgroup_picture(subgroups: Mapping[str, Any], names: Sequence[str]) -> bytes:
+    """Heat maps of some sets under the first learner."""
+    tables = next(iter(subgroups["predictions"].values()))
+    shown = {name: table_of(tables[name]) for name in names if name in tables}
+    return plots.before_after(shown, subgroups["class_names"], subgroups["group_names"])

@@ -1,0 +1,198 @@
+"""One function a command: from its arguments to its job, and what is shown of it; they return the exit code."""
+
+import sys
+from argparse import ArgumentParser
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from rdd_jax import plots
+from rdd_jax.app import comparing, evaluating, exporting, options, selecting, showing
+from rdd_jax.app.commands import Compare, Evaluate, Export, Select, Show
+from rdd_jax.app.distilling import distill as distill_job
+from rdd_jax.app.drawing import Drawn, draw_report, draw_table
+from rdd_jax.app.methods import METHODS, Method, name_of
+from rdd_jax.app.run_folder import Run, config_of
+from rdd_jax.distill import Diverged
+from rdd_jax.errors import InputError, unknown
+
+__all__ = ["compare", "data", "distill", "evaluate", "export", "select"]
+
+T = TypeVar("T")
+
+
+def _configured(config: T, name: str, arguments: Sequence[str]) -> T:
+    """``config`` with the arguments of the command ``name`` in the place of what it had."""
+    parser = options.parser(config, f"rdd {name}", type(config).__doc__ or "")
+    return options.updated(config, options.parse(parser, arguments))
+
+
+# --- distill -----------------------------------------------------------------------------------------
+
+
+def distill(arguments: Sequence[str]) -> int:
+    """``rdd distill METHOD [OPTIONS]``, ``--config FILE`` or ``--resume RUN``."""
+    config, out, resume = _asked(list(arguments))
+    try:
+        with Drawn() as drawn:
+            outcome = distill_job(config, out, resume=resume, progress=drawn.progress)
+    except Diverged as diverged:
+        print(f"rdd: {diverged} (the last good state is kept in {out / 'checkpoints'})", file=sys.stderr)
+        return 3
+    except KeyboardInterrupt:
+        print(f"rdd: interrupted; go on with `rdd distill --resume {out}`", file=sys.stderr)
+        return 130
+    draw_report(outcome.report)
+    print(f"{out / 'report.html'}: the report, with pictures; {out / 'synthetic.npz'}: the set")
+    return 0
+
+
+def _asked(arguments: list[str]) -> tuple[Method, Path, bool]:
+    """The configuration, the folder, and whether its run is to be taken up again."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        _methods_parser().parse_args(["--help"])
+    method = None if arguments[0].startswith("-") else arguments.pop(0)
+    if method is not None and method not in METHODS:
+        raise unknown("method", method, METHODS)
+    shared = ArgumentParser(add_help=False, allow_abbrev=False)
+    for name in ("--config", "--resume", "--out"):
+        shared.add_argument(name, type=Path)
+    given, rest = shared.parse_known_args(arguments)
+    if given.resume is not None:
+        return _resumed(method, given.resume, given.out, given.config, rest), given.resume, True
+    if method is None and given.config is None:
+        raise InputError(f"rdd distill needs a method first: one of {', '.join(METHODS)} (or --config, or --resume)")
+    start = None if method is None else METHODS.make(method)
+    if given.config is not None:
+        start = config_of(options.read_file(given.config), str(given.config), start)
+    assert start is not None
+    config = options.updated(start, _said(start, rest))
+    return config, given.out or _folder(config), False
+
+
+def _methods_parser() -> ArgumentParser:
+    """The page of ``rdd distill --help``."""
+    parser = ArgumentParser(
+        prog="rdd distill",
+        usage="rdd distill METHOD [OPTIONS], rdd distill --config FILE, or rdd distill --resume RUN",
+        description="Distil a data set into a few synthetic images a class.",
+        epilog="`rdd distill METHOD --help` has the options of a method, with its published settings.",
+    )
+    methods = parser.add_argument_group("methods")
+    for name, method in METHODS.items():
+        methods.add_argument(name, help=method.__doc__, nargs="?")
+    _add_run(parser)
+    return parser
+
+
+def _add_run(parser: ArgumentParser) -> None:
+    """Options that are about the run and not of its configuration."""
+    parser.add_argument("--out", metavar="RUN", help="the run folder to make; must not exist [runs/DATA-METHOD-...]")
+    parser.add_argument("--config", metavar="FILE", help="options from a .toml or .json file; flags beside it win")
+
+
+def _said(config: Method, arguments: Sequence[str]) -> dict[str, Any]:
+    """The options of the configuration that the arguments say."""
+    parser = options.parser(config, f"rdd distill {name_of(config)}", config.description())
+    _add_run(parser)
+    return options.parse(parser, arguments, _elsewhere)
+
+
+def _elsewhere(flag: str) -> str:
+    """Which methods have an option."""
+    name = flag.removeprefix("--").removeprefix("no-").replace("-", "_")
+    having = [key for key, method in METHODS.items() if name in {field.name for field in options.options(method())}]
+    return f"it is one of {', '.join(having)}" if having else ""
+
+
+def _resumed(method: str | None, folder: Path, out: Path | None, file: Path | None, arguments: Sequence[str]) -> Method:
+    """The configuration of a run, which options given beside it must not contradict."""
+    saved = Run(folder).config()
+    if method not in (None, name_of(saved)):
+        raise InputError(f"cannot resume {str(folder)!r} by {method}: it is a run of {name_of(saved)}")
+    given = config_of(options.read_file(file), str(file), saved) if file is not None else saved
+    given = options.updated(given, _said(saved, arguments))
+    old = {field.name: field.default for field in options.options(saved)}
+    new = {field.name: field.default for field in options.options(given)}
+    if changed := [f"--{key.replace('_', '-')} {new[key]} (it has {old[key]})" for key in old if old[key] != new[key]]:
+        raise InputError(f"cannot resume {str(folder)!r} with {', '.join(changed)}: leave it out or start a new run")
+    if out not in (None, folder):
+        raise InputError(f"--out {str(out)!r} beside --resume {str(folder)!r}: a run stays in its folder")
+    return saved
+
+
+def _folder(config: Method) -> Path:
+    """Where a run goes that was given no folder."""
+    parts = [Path(config.data.data).stem, *([config.data.shift] if config.data.shift != "none" else [])]
+    parts += [name_of(config), *(["robust"] if config.robust else []), f"ipc{config.set.ipc}", f"seed{config.seed}"]
+    return Path("runs") / "-".join(parts)
+
+
+# --- the other commands ------------------------------------------------------------------------------
+
+
+def evaluate(arguments: Sequence[str]) -> int:
+    """``rdd evaluate SOURCE``."""
+    plain = Evaluate("")
+    parser = options.parser(plain, "rdd evaluate", Evaluate.__doc__ or "")
+    given = options.parse(parser, arguments)
+    start = evaluating.of_run(given["source"])
+    if not Path(given["source"]).is_dir() and "data" not in given:
+        raise InputError("--data is missing: an .npz does not say which real data to test on")
+    with Drawn() as drawn:
+        values = evaluating.evaluate(evaluating.with_recipe(start, given), drawn.progress)
+    draw_report(values)
+    return 0
+
+
+def compare(arguments: Sequence[str]) -> int:
+    """``rdd compare RUN RUN ...``."""
+    parser = ArgumentParser(prog="rdd compare", description=Compare.__doc__, allow_abbrev=False)
+    parser.add_argument("runs", nargs="*", metavar="RUN", help="finished run folders, on the same data")
+    parser.add_argument("--out", type=Path, default=Path("compare.png"), help="where the picture goes [compare.png]")
+    given = parser.parse_args(arguments)
+    config = Compare(tuple(given.runs), given.out)
+    header, rows, pictured = comparing.compare(config)
+    draw_table(header, rows)
+    if pictured:
+        print(f"{config.out}: the accuracy of every class and group")
+    return 0
+
+
+def select(arguments: Sequence[str]) -> int:
+    """``rdd select``."""
+    config = _configured(Select(), "select", arguments)
+    with Drawn() as drawn:
+        values = selecting.select(config, drawn.progress)
+    print(
+        f"{values['chosen']} of {values['data']} by {values['method']} ({values['draw']}, by {values['strata']}) in "
+        f"{values['seconds']:.1f} s"
+    )
+    for sentence in values["words"]:
+        print(sentence)
+    print(f"{values['out']}: indices, weights, scores and images; a picture and a report beside it")
+    return 0
+
+
+def data(arguments: Sequence[str]) -> int:
+    """``rdd data NAME``."""
+    config = _configured(Show(""), "data", arguments)
+    stem = Path(config.name).stem
+    out = config.out or Path(f"data-{stem}.png")
+    splits, rows = showing.describe(config)
+    train = splits.train
+    header = ["", "train", "validation", "test"]
+    draw_table(header, rows, title=f"{stem}: {train.images.shape[1:]} {train.images.dtype}")
+    picture = plots.image_grids({stem: train.pixels}, train.labels, train.class_names)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_bytes(picture)
+    print(f"{out}: the first images of every class")
+    return 0
+
+
+def export(arguments: Sequence[str]) -> int:
+    """``rdd export RUN``."""
+    config = _configured(Export(""), "export", arguments)
+    out = exporting.export(config)
+    print(f"{out}: the set as {config.to}; README.md says how to load it")
+    return 0

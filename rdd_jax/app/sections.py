@@ -1,0 +1,242 @@
+"""The sections of a configuration, one a concern; each is handed to the room that it is about, and to no other."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from rdd_jax.app.optimisers import OPTIMIZERS, SCHEDULES
+from rdd_jax.app.options import Option, count, flag, number, one_of, some_of, text
+from rdd_jax.augment import PER_IMAGE, augment_by_name
+from rdd_jax.datasets.corruptions import CORRUPTIONS
+from rdd_jax.datasets.preprocess import PREPROCESSINGS
+from rdd_jax.datasets.shifts import SHIFTS
+from rdd_jax.errors import unknown
+from rdd_jax.evaluation import LEARNERS
+from rdd_jax.grouping import FEATURES, GROUPINGS
+from rdd_jax.kernels import KERNELS
+from rdd_jax.networks.layers import NORMS
+from rdd_jax.parameterise import LABELS, PARAMETERISATIONS
+from rdd_jax.risk import MEASURES
+from rdd_jax.sampling import LOSSES, SAMPLERS
+from rdd_jax.selection import DRAWS
+from rdd_jax.selection.initialise import STARTS
+
+__all__ = [
+    "BatchOptions",
+    "DataOptions",
+    "EvaluationOptions",
+    "GroupOptions",
+    "KernelOptions",
+    "LearnedSetOptions",
+    "MethodGroupOptions",
+    "OptimiserOptions",
+    "RegressionOptions",
+    "RiskOptions",
+    "SelectionOptions",
+    "SetOptions",
+    "ShiftOptions",
+    "SizeOptions",
+]
+
+# --- data --------------------------------------------------------------------------------------------
+
+
+SOURCE = text("digits, a prepared TFDS set, an .npz file, or a folder of images by class")
+
+
+@dataclass(frozen=True)
+class SourceOptions:
+    """Where real data comes from."""
+
+    data: Annotated[str, SOURCE] = "digits"
+
+
+@dataclass(frozen=True)
+class ShiftOptions:
+    """The groups that real data is given."""
+
+    shift: Annotated[str, one_of(SHIFTS, "give the data groups")] = "none"
+    bias: Annotated[float, number("of colours, grey: share of a class with the class's own", least=0, most=1)] = 0.9
+    share: Annotated[float, number("of rare-*, hidden-strata, long-tail: share of the rare part", most=1)] = 0.05
+
+
+@dataclass(frozen=True)
+class DataOptions(ShiftOptions, SourceOptions):
+    """The real data, and the space that everything happens in."""
+
+    mirror: Annotated[bool | None, flag("mirrored images are still of their class; unset: as the data says")] = None
+    preprocess: Annotated[str, one_of(PREPROCESSINGS, "fitted on train")] = "standardise"
+    zca_reg: Annotated[float, number("of zca: regularisation, as a fraction of the mean eigenvalue")] = 0.1
+
+
+# --- the synthetic set -------------------------------------------------------------------------------
+
+
+def _check_init(name: str, value: str) -> None:
+    if value not in STARTS and not Path(value).exists():
+        raise unknown(name, value, (*STARTS, "a run folder", "an .npz file"))
+
+
+INIT = Option(f"a run folder, an .npz, or: {', '.join(STARTS)}", "NAME", _check_init)
+
+
+@dataclass(frozen=True)
+class SelectionOptions:
+    """How real images are chosen."""
+
+    select_ridge: Annotated[float, number("of sensitivities: ridge, as a fraction of the Gram matrix's trace")] = 1e-3
+    landmarks: Annotated[int | None, count("of sensitivities; unset: exact up to 10,000 examples, then 1,000")] = None
+
+
+@dataclass(frozen=True)
+class StartOptions:
+    """How large the set is, and where it starts."""
+
+    ipc: Annotated[int, count("synthetic images a class")] = 10
+    init: Annotated[str, INIT] = "random"
+    init_draw: Annotated[str, one_of(DRAWS, "of an init by score")] = "distinct"
+
+
+@dataclass(frozen=True)
+class SetOptions(SelectionOptions, StartOptions):
+    """The synthetic set and where it starts."""
+
+
+@dataclass(frozen=True)
+class LearnedSetOptions(SetOptions):
+    """A set whose images are learned."""
+
+    init_strata: Annotated[
+        str | None, one_of(("class", "group"), "start by class, or evenly by group; unset: see --robust")
+    ] = None
+    parameterisation: Annotated[str, one_of(PARAMETERISATIONS, "how images are stored")] = "pixels"
+    factor: Annotated[int, count("of multi-formation: images a side of a stored one")] = 2
+    labels: Annotated[str, one_of(LABELS, "what becomes of them")] = "fixed"
+
+    @property
+    def formed(self) -> int:
+        """Images that the storage of one decodes to."""
+        return self.factor**2 if self.parameterisation == "multi-formation" else 1
+
+    @property
+    def images(self) -> int:
+        """Images a class of the decoded set."""
+        return self.ipc * self.formed
+
+
+# --- groups and risk ---------------------------------------------------------------------------------
+
+
+GROUPING_NAMES = ("none", *GROUPINGS)
+
+
+@dataclass(frozen=True)
+class GroupOptions:
+    """How the groups of every class are found."""
+
+    grouping: Annotated[str | None, some_of(GROUPING_NAMES, "groups of a class; unset: see --robust", "+")] = None
+    features: Annotated[str, one_of(FEATURES, "what most groupings look at")] = "texture"
+    groups_per_class: Annotated[int | None, count("of kmeans (unset: found) and clusters (unset: 10)")] = None
+    soft_groups: Annotated[float, number("of kmeans: temperature; above 0 groups are drawn anew", least=0)] = 0.0
+    min_group: Annotated[float, number("found groups below this share of a class merge", least=0, most=0.999)] = 0.005
+
+
+@dataclass(frozen=True)
+class MethodGroupOptions(GroupOptions):
+    """The groups of a method, which may move with the set."""
+
+    robust: Annotated[bool, flag("protect subgroups that nobody named: sets what is unset, as said above")] = False
+    refit_every: Annotated[int, count("steps between fits of groupings that move: nearest, soft kmeans")] = 100
+
+
+@dataclass(frozen=True)
+class RiskOptions:
+    """From losses to the number that is minimised."""
+
+    within: Annotated[str, some_of(MEASURES, "risk within a group", "+")] = "mean"
+    across: Annotated[str | None, some_of(MEASURES, "risk across groups", "+")] = "mean"
+    tau: Annotated[float, number("of cvar: tail mass; 1 is the mean", most=1)] = 0.2
+    sharpness: Annotated[float, number("of entropic: temperature in 1 / loss; large is nearly max")] = 5.0
+
+
+# --- batches and steps -------------------------------------------------------------------------------
+
+
+def _check_augment(name: str, value: str) -> None:
+    augment_by_name(value)
+
+
+def _augmentation(help: str) -> Option:
+    return Option(f"{help}: {', '.join(('none', 'shiftN', *PER_IMAGE))}", "NAME+...", _check_augment)
+
+
+@dataclass(frozen=True)
+class BatchOptions:
+    """Which real examples a step sees."""
+
+    batch: Annotated[int, count("real examples a step")] = 5000
+    sampler: Annotated[str | None, one_of(SAMPLERS, "how they are drawn")] = "uniform"
+    importance: Annotated[str, one_of(LOSSES, "what importance is in proportion to")] = "residual"
+    mix: Annotated[float, number("of importance: share of uniform draws", most=1)] = 0.1
+    unbiased: Annotated[bool, flag("of importance: weigh draws back; else hard examples count for more")] = True
+    pool: Annotated[int, count("of importance: examples whose losses are looked at in one go")] = 50_000
+    refresh_every: Annotated[int, count("of importance: steps between looks")] = 20
+    augment: Annotated[str, _augmentation("of the real images")] = "none"
+
+
+@dataclass(frozen=True)
+class OptimiserOptions:
+    """The optimiser of the synthetic set."""
+
+    steps: Annotated[int, count("steps of the optimiser")] = 300
+    optimizer: Annotated[str, one_of(OPTIMIZERS, "sgd has momentum 0.5")] = "adam"
+    lr: Annotated[float, number("learning rate, in units of model space")] = 0.04
+    schedule: Annotated[str, one_of(SCHEDULES, "of the rate over time; cosine goes to zero")] = "constant"
+    checkpoint_every: Annotated[int, count("steps between checkpoints and validations")] = 100
+
+
+# --- kernels and networks ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class KernelOptions:
+    """The kernel."""
+
+    kernel: Annotated[str, one_of(KERNELS, "of an infinitely wide fully connected ReLU network")] = "fc-ntk"
+    depth: Annotated[int, count("hidden layers of that network")] = 1
+
+
+@dataclass(frozen=True)
+class RegressionOptions(KernelOptions):
+    """Kernel ridge regression."""
+
+    reg: Annotated[float, number("ridge, as a fraction of the mean of the Gram matrix's diagonal")] = 1e-6
+
+
+@dataclass(frozen=True)
+class SizeOptions:
+    """The size of networks."""
+
+    net_depth: Annotated[int, count("of convnet: blocks")] = 3
+    net_width: Annotated[int, count("of convnet and mlp")] = 128
+    norm: Annotated[str, one_of(NORMS, "of convnet")] = "instance"
+
+
+@dataclass(frozen=True)
+class EvaluationOptions:
+    """What the report measures."""
+
+    learners: Annotated[str | None, some_of(LEARNERS, "trained on the set alone", ",")] = "krr"
+    seeds: Annotated[int, count("of networks, and of the baselines' draws")] = 5
+    eval_epochs: Annotated[int | None, count("epochs of networks; unset: 300, or 1,000 under augmentation")] = None
+    eval_augment: Annotated[str | None, _augmentation("in networks' training")] = "none"
+    eval_average: Annotated[
+        float, number("of networks: decay of averaged weights; 0: the last", least=0, most=0.9999)
+    ] = 0.0
+    baselines: Annotated[bool, flag("measure random, k-means and herding subsets too")] = True
+    corruptions: Annotated[str, some_of(CORRUPTIONS, "of the test images", ",")] = ""
+
+    @property
+    def epochs(self) -> int:
+        """As published where none are given."""
+        return self.eval_epochs or (300 if self.eval_augment in (None, "none") else 1000)
