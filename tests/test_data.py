@@ -1,3 +1,6 @@
+import io
+import types
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -37,6 +40,8 @@ def test_splits_depend_on_the_seed_alone():
 def test_stratified_split_is_a_partition():
     whole = Data(images(40), np.repeat(np.arange(4, dtype=np.int32), 10), tuple("abcd"))
     rest, part = datasets.stratified_split(whole, 0.3, 0)
+    assert rest.mirror
+    assert part.mirror
     assert (np.bincount(part.labels), np.bincount(rest.labels)) == (pytest.approx([3] * 4), pytest.approx([7] * 4))
     both = np.concatenate([rest.images, part.images]).reshape(40, -1)
     assert {row.tobytes() for row in both} == {row.tobytes() for row in whole.images.reshape(40, -1)}
@@ -64,6 +69,85 @@ def test_npz_with_groups_and_splits(tmp_path):
     np.testing.assert_array_equal(splits.test.groups, np.arange(6) % 2)
 
 
+@pytest.mark.parametrize("given, mirror", [({}, True), ({"mirror": False}, False), ({"mirror": np.array(True)}, True)])
+def test_whether_images_may_be_mirrored_is_said_by_the_file_of_every_split(given, mirror, tmp_path):
+    test = {"test_images": images(6, 1), "test_labels": np.arange(6) % 3}
+    splits = datasets.load(save(tmp_path / "own.npz", images=images(12), labels=np.arange(12) % 3, **test, **given))
+    assert [part.mirror for part in splits[:3]] == [mirror] * 3
+
+
+def test_digits_are_not_mirrored():
+    splits = datasets.load("digits")
+    assert [part.mirror for part in splits[:3]] == [False] * 3
+    assert not splits.train.take(np.arange(5)).mirror
+
+
+@pytest.mark.parametrize(
+    "name, mirror", [("mnist", False), ("kmnist", False), ("svhn_cropped", False), ("flowers", True)]
+)
+def test_a_tfds_set_is_decoded_once_and_mirrored_unless_it_is_of_characters(name, mirror, tmp_path, monkeypatch):
+    import tensorflow_datasets
+
+    pixels, labels = images(12), np.arange(12) % 3
+
+    def png(image):
+        Image.fromarray(image).save(stream := io.BytesIO(), "png")
+        return stream.getvalue()
+
+    class Source:
+        def __len__(self):
+            return 12
+
+        def __getitems__(self, index):
+            return [{"image": png(pixels[i]), "label": labels[i]} for i in index]
+
+    features = {
+        "image": tensorflow_datasets.features.Image(shape=(5, 4, 3)),
+        "label": tensorflow_datasets.features.ClassLabel(names=["x", "y", "z"]),
+    }
+    size = types.SimpleNamespace(num_examples=12, num_bytes=7)
+    info = types.SimpleNamespace(features=features, splits={"train": size, "test": size}, full_name=f"{name}/1.0.0")
+    asked = []
+    builder = types.SimpleNamespace(
+        name=name, info=info, as_data_source=lambda split, decoders: asked.append(split) or Source()
+    )
+    monkeypatch.setattr(tensorflow_datasets, "builder", lambda name, data_dir: builder)
+    monkeypatch.setenv("RDD_CACHE", str(tmp_path))
+    for _ in range(2):
+        parts = tfds.read(name)
+        assert list(parts) == ["train", "test"]
+        for part in parts.values():
+            np.testing.assert_array_equal(part.images, pixels)
+            np.testing.assert_array_equal(part.labels, labels)
+            assert (part.class_names, part.mirror) == (("x", "y", "z"), mirror)
+    assert asked == ["train", "test"]  # the second time from the cache
+
+
+# Every reader's own name, and what it reads there; see `test_a_tfds_set_is_decoded_once...` for the last.
+def names_of(tmp_path):
+    (tmp_path / "folder").mkdir()
+    for name in "ab":
+        (tmp_path / "folder" / name).mkdir()
+        Image.fromarray(images(1)[0]).save(tmp_path / "folder" / name / "0.png")
+    npz = save(tmp_path / "own.npz", images=images(12), labels=np.arange(12) % 3)
+    return {"digits": "digits", "npz": npz, "folder": str(tmp_path / "folder")}
+
+
+@pytest.mark.parametrize("name", datasets.READERS)
+def test_a_reader_reads_its_own_names_and_leaves_the_others(name, tmp_path):
+    read, own = datasets.READERS[name], names_of(tmp_path)
+    for kind, given in own.items():
+        if name == "tfds" and kind == "digits":
+            continue  # read before TFDS is asked
+        parts = read(given)
+        assert (parts is not None) == (kind == name)
+        if parts is not None:
+            assert list(parts) == ["train"]
+            assert isinstance(parts["train"], Data)
+    assert read(str(tmp_path / "no" / "where")) is None
+    assert {*datasets.READERS} == {*own, "tfds"}
+
+
 def test_folder_of_images(tmp_path):
     pixels = images(12)
     for i, image in enumerate(pixels):
@@ -72,6 +156,7 @@ def test_folder_of_images(tmp_path):
         Image.fromarray(image).save(folder / f"{i:02}.png")
     splits = datasets.load(str(tmp_path))
     assert splits.train.class_names == ("cat", "dog")
+    assert splits.train.mirror
     found = np.concatenate([part.images for part in splits[:3]]).reshape(12, -1)
     assert {row.tobytes() for row in found} == {row.tobytes() for row in pixels.reshape(12, -1)}
 
@@ -189,6 +274,7 @@ def test_tfds_sets_are_read_and_cached(name, shape, train, tmp_path, monkeypatch
     assert len(splits.train) + len(splits.validation) == train
     assert len(splits.test) == 10_000
     assert splits.train.images.shape[1:] == shape
+    assert [part.mirror for part in splits[:3]] == [name == "cifar10"] * 3
     assert len(list(tmp_path.iterdir())) == 2
     monkeypatch.setattr(tfds, "_decode", None)  # a second reading must not decode
     again = datasets.load(name)

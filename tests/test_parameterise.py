@@ -1,5 +1,7 @@
 """Parameterisations: what every one keeps to, and what each stores and shows."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -35,9 +37,8 @@ def gain_and_base(labels):
 
 
 MEMBERS = {
-    "pixels": pixels,
+    **{name: partial(parameterisation_by_name, name) for name in PARAMETERISATIONS},
     "multi-formation 1": lambda labels: multi_formation(1, labels),
-    "multi-formation 2": lambda labels: multi_formation(2, labels),
     "decoded": gain_and_base,
 }
 every_member = pytest.mark.parametrize("make", MEMBERS.values(), ids=MEMBERS.keys())
@@ -317,11 +318,11 @@ def test_a_latent_may_come_from_numpy():
 
 
 @every_kind_of_labels
-@pytest.mark.parametrize("name, made", [("pixels", pixels), ("multi-formation", MEMBERS["multi-formation 2"])])
-def test_every_name_makes_what_it_says(name, made, labels):
+@pytest.mark.parametrize("name", PARAMETERISATIONS)
+def test_every_name_makes_what_it_says(name, labels):
+    made = {"pixels": pixels(labels), "multi-formation": multi_formation(2, labels)}
     found = through(parameterisation_by_name(name, labels, factor=2), start())
-    jax.tree.map(np.testing.assert_array_equal, found, through(made(labels), start()))
-    assert name in PARAMETERISATIONS
+    jax.tree.map(np.testing.assert_array_equal, found, through(made[name], start()))
 
 
 def test_unknown_names_are_refused_with_the_nearest():

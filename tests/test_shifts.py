@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFilter
 
 from rdd_jax.datasets import shifts
-from rdd_jax.datasets.shifts import PALETTE, SHIFTS, shift_by_name
+from rdd_jax.datasets.shifts import PALETTE, SHIFTS, TWO, shift_by_name
 from rdd_jax.errors import InputError
 from rdd_jax.types import Data, Splits
 
@@ -17,13 +17,13 @@ RGB = np.array(list(PALETTE.values()))
 COLOURS = tuple(PALETTE)
 
 
-def part(sizes, channels=1, side=4, seed=0, dtype=np.uint8):
+def part(sizes, channels=1, side=4, seed=0, dtype=np.uint8, mirror=True):
     """``sizes[y]`` random images of class ``y``, shuffled."""
     rng = np.random.default_rng(seed)
     labels = rng.permutation(np.repeat(np.arange(len(sizes), dtype=np.int32), sizes))
     images = rng.integers(0, 256, (len(labels), side, side, channels), dtype=np.uint8)
     images = images if dtype == np.uint8 else (images / 255).astype(dtype)
-    return Data(images, labels, tuple(f"c{c}" for c in range(len(sizes))))
+    return Data(images, labels, tuple(f"c{c}" for c in range(len(sizes))), mirror=mirror)
 
 
 def splits(train=(30, 41, 20, 25), validation=(10, 7, 10, 12), test=(12, 13, 16, 21), **keywords):
@@ -52,7 +52,8 @@ def rows(images):
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
 @pytest.mark.parametrize("name", SHIFTS)
 def test_every_shift_keeps_its_contract(name, dtype):
-    given = splits(channels=channels(name), dtype=dtype)
+    mirror = dtype != np.uint8
+    given = splits(channels=channels(name), dtype=dtype, mirror=mirror)
     before = [data.images.copy() for data in given[:3]]
     shift = shift_by_name(name, bias=0.8, share=0.2)
     out, same, other = shift(0, given), shift(0, given), shift(1, given)
@@ -63,6 +64,7 @@ def test_every_shift_keeps_its_contract(name, dtype):
         if name not in ("none", "hidden-strata", "long-tail"):  # those touch no pixel
             assert data.images.dtype == (np.uint8 if dtype == np.uint8 else np.float32)
         assert data.labels.dtype == np.int32
+        assert data.mirror == mirror
         assert (data.images.tobytes(), data.labels.tobytes()) == (again.images.tobytes(), again.labels.tobytes())
         if name in ("none", "long-tail"):
             assert data.groups is None
@@ -380,6 +382,8 @@ def test_names_make_their_shifts():
         assert out.name == expected.name == f"made {name}"
         np.testing.assert_array_equal(out.train.images, expected.train.images)
         np.testing.assert_array_equal(out.train.groups, expected.train.groups)
+    out, expected = shift_by_name("two-colours", 0.7, 0.3)(5, given), shifts.colour("foreground", 0.7, TWO)(5, given)
+    np.testing.assert_array_equal(out.train.images, expected.train.images)
     coloured = splits(channels=3)
     out, expected = shift_by_name("grey", 0.7)(5, coloured), shifts.grey(0.7)(5, coloured)
     np.testing.assert_array_equal(out.train.images, expected.train.images)
