@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 # Red digits are even and blue ones odd, but for 3 % of each class: the rare groups.
 DEMO := --data digits --shift two-colours --bias 0.97 --ipc 10 --steps 300
 
-.PHONY: demo test lint format clean
+.PHONY: demo test lint format docs clean
 
 demo: $(READY)
 	rm -rf runs/demo-plain runs/demo-robust
@@ -27,13 +27,17 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# Into site/, without network; a link or a name that leads nowhere is an error. The variable silences an announcement.
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -qq --upgrade pip
-	$(BIN)/python -m pip install -qq --constraint constraints.txt --editable '.[test]'
+	$(BIN)/python -m pip install -qq --constraint constraints.txt --editable '.[test,docs]'
 	$(BIN)/python -m pip install -qq --no-deps neural-tangents==0.6.5
 	touch $(READY)
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) site
