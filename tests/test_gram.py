@@ -11,7 +11,10 @@ from rdd_jax.errors import InputError
 from rdd_jax.kernels import fc_ntk, gram, predict, tiled
 from rdd_jax.kernels.gram import TEMPORARIES, block_rows, row_blocks
 
-KERNEL = fc_ntk(2)
+
+def KERNEL(x1, x2):
+    """Compiled fast."""
+    return jnp.exp(x1.reshape(len(x1), -1) @ x2.reshape(len(x2), -1).T / 9)
 
 
 def images(seed, n):

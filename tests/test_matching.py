@@ -1,5 +1,7 @@
 """Matching objectives against a plain loop, finite differences, and what a match of identical sets must be."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,7 +21,9 @@ CLASSES, IPC, PER = 3, 2, 4
 NETWORKS = {"convnet": convnet(CLASSES, depth=1, width=4), "mlp": mlp(CLASSES, width=6)}
 
 
+@functools.cache
 def make(name, network, cells, **options):
+    """One for many tests, so that it is compiled once."""
     if name == "dm":
         return jax.jit(objectives.distribution_matching(network, cells, **options))
     return jax.jit(objectives.gradient_matching(network, cells, objectives.DISTANCES[name], **options))
@@ -51,16 +55,22 @@ def variables_of(network, dtype=jnp.float64):
     return jax.tree.map(lambda leaf: leaf.astype(dtype) + 0.1 * jax.random.normal(next(keys), leaf.shape, dtype), found)
 
 
+@functools.cache
+def gradient(network):
+    """Of the weighted cross-entropy of one cell, with respect to the weights."""
+
+    def loss(v, images, one_hot, share):
+        return -jnp.sum(share[:, None] * one_hot * jax.nn.log_softmax(network.apply(v, images)))
+
+    return jax.jit(jax.grad(loss))
+
+
 def by_loop(name, network, variables, synthetic, batch, cells):
     """The distances in NumPy, a cell after another, gradients by JAX on one cell alone."""
     labels = np.argmax(synthetic.labels, 1)
 
-    def weights(images, one_hot, share):
-        def loss(v):
-            logits = network.apply(v, images)
-            return -jnp.sum(share[:, None] * one_hot * jax.nn.log_softmax(logits))
-
-        return [np.asarray(leaf) for leaf in jax.tree.leaves(jax.jit(jax.grad(loss))(variables)) if leaf.ndim > 1]
+    def weights(*of):
+        return [np.asarray(leaf) for leaf in jax.tree.leaves(gradient(network)(variables, *of)) if leaf.ndim > 1]
 
     found = []
     for c in range(cells):
@@ -175,7 +185,9 @@ def test_the_embeddings_of_a_batch_do_not_depend_on_blocks(monkeypatch):
     variables = variables_of(network, jnp.float32)
     whole = make("dm", network, CLASSES)(KEY, variables, synthetic, batch).value
     monkeypatch.setattr(embeddings, "BLOCK", 5)
-    np.testing.assert_allclose(make("dm", network, CLASSES)(KEY, variables, synthetic, batch).value, whole, rtol=1e-5)
+    np.testing.assert_allclose(
+        make.__wrapped__("dm", network, CLASSES)(KEY, variables, synthetic, batch).value, whole, rtol=1e-5
+    )
 
 
 def test_networks_that_do_not_fit_are_refused_before_compiling():
