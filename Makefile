@@ -11,8 +11,8 @@ DEMO := --data digits --shift two-colours --bias 0.97 --ipc 10 --steps 300
 
 demo: $(READY)
 	rm -rf runs/demo-plain runs/demo-robust
-	$(BIN)/rdd distill $(DEMO) --out runs/demo-plain
-	$(BIN)/rdd distill $(DEMO) --robust --out runs/demo-robust
+	$(BIN)/rdd distill kip $(DEMO) --out runs/demo-plain
+	$(BIN)/rdd distill kip $(DEMO) --robust --out runs/demo-robust
 	$(BIN)/rdd compare runs/demo-plain runs/demo-robust --out runs/demo-robust/compare.png
 
 test: $(READY)
