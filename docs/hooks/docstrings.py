@@ -1,7 +1,7 @@
 """Docstrings as the code has them, in reStructuredText, to Markdown for the API pages: a Griffe extension.
 
-Formulas become ``$`` and ``$$``, which `formulas.py` turns into MathML; names in single backticks become links where the
-site has a page for them; doctests become blocks of code. Shapes of `jaxtyping` keep their quotes.
+Formulas become ``$`` and ``$$``, which `formulas.py` turns into MathML; names in single backticks become links where
+the site has a page for them; doctests become blocks of code. Shapes of `jaxtyping` keep their quotes.
 """
 
 import re
@@ -35,6 +35,7 @@ def translated(text: str, obj: griffe.Object) -> str:
     """The Markdown of a docstring."""
     text = _formulas(text)
     text = _pairs(text)
+    text = _returns(text)
     text = _literal_blocks(text)
     text = _doctests(text)
     text = re.sub(r":math:`([^`]+)`", lambda found: f"${_joined(found[1])}$", text)
@@ -64,6 +65,22 @@ def _pairs(text: str) -> str:
     """An entry of two names, ``a, b: what they are``, as one of each."""
     pair = r"^( +)(\w+), (\w+): ((?:[^\n]*\n?)(?:\1 +[^\n]*\n?)*)"
     return re.sub(pair, r"\1\2: See \3.\n\1\3: With \2: \4", text, flags=re.M)
+
+
+def _returns(text: str) -> str:
+    """What is returned has no name and its type is in the signature: a colon there is a colon, a name an item."""
+
+    def block(found: re.Match[str]) -> str:
+        told = re.sub(r"^( +)(``\w+``): ((?:[^\n]*\n?)(?:\1 +[^\n]*\n?)*)", _item, found[2], flags=re.M)
+        return found[1] + "".join(
+            piece if i % 2 else piece.replace(":", "&#58;") for i, piece in enumerate(re.split(r"(`[^`]*`)", told))
+        )
+
+    return re.sub(r"^( *Returns:\n)((?: +[^\n]*\n?)+)", block, text, flags=re.M)
+
+
+def _item(found: re.Match[str]) -> str:
+    return f"{found[1]}- {found[2]}: {_joined(found[3])}\n"
 
 
 def _literal_blocks(text: str) -> str:

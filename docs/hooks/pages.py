@@ -74,9 +74,14 @@ def _public(module) -> list[str]:
     """What a module offers: ``__all__``, or the names without an underscore that it defines itself."""
     if hasattr(module, "__all__"):
         return [name for name in module.__all__ if not hasattr(getattr(module, name), "__path__")]
-    body = ast.parse(Path(module.__file__).read_text()).body
-    defined = [node.name for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
-    return [name for name in defined if not name.startswith("_")]
+    names: list[str] = []
+    for node in ast.parse(Path(module.__file__).read_text()).body:
+        match node:
+            case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
+                names.append(name)
+            case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)):
+                names.append(name)
+    return [name for name in names if not name.startswith("_")]
 
 
 def _directive(path: str, names: list[str]) -> str:
@@ -115,7 +120,7 @@ def tables(config) -> Iterator[str]:
 def _table(section: str | None, rows: list[options.Field]) -> str:
     title = f"## {section.capitalize()}" if section else "## General"
     lines = [title, "", "| option | what | default |", "|---|---|---|"]
-    lines += [f"| {_flag(row)} | {_cell(row.option.help)} | {_default(row.default)} |" for row in rows]
+    lines += [f"| {_flag(row)} | {_cell(row.option.help)} | {_default(row)} |" for row in rows]
     return "\n".join(lines)
 
 
@@ -126,10 +131,12 @@ def _flag(row: options.Field) -> str:
     return f"`--{name}`, `--no-{name}`" if row.type is bool else f"`--{name} {row.option.metavar}`"
 
 
-def _default(value) -> str:
-    if value is None or value == "":
+def _default(row: options.Field) -> str:
+    if row.option.positional:
+        return "to be given"
+    if row.default is None or row.default == "":
         return "unset"
-    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else f"`{value}`"
+    return {True: "yes", False: "no"}[row.default] if isinstance(row.default, bool) else f"`{row.default}`"
 
 
 def _cell(text: str) -> str:
