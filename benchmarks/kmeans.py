@@ -23,7 +23,8 @@ import tyro
 from rich.table import Table
 
 from rdd_jax.datasets import load
-from rdd_jax.kmeans import _fit, kmeans_within
+from rdd_jax.kmeans import kmeans_within
+from rdd_jax.kmeans.lloyd import fit
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def peak_gigabytes() -> float:
 def compile_seconds(size: Size, n: int, d: int) -> float:
     rows, weight = jax.ShapeDtypeStruct((n, d), jnp.float32), jax.ShapeDtypeStruct((n,), jnp.float32)
     start = time.perf_counter()
-    _fit.lower(jax.random.key(0), rows, weight, None, size.iterations, 1e-4, k=size.k).compile()
+    fit.lower(jax.random.key(0), rows, weight, None, size.iterations, 1e-4, k=size.k).compile()
     return time.perf_counter() - start
 
 

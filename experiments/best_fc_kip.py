@@ -13,18 +13,20 @@ CIFAR-10 40.5 / 53.1 / 58.6 at 1 / 10 / 50 images a class.
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import tyro
 
-from rdd_jax.app.config import Distill, Evaluate
+from rdd_jax.app.methods import Method, configured
 
 FOLDER = Path("runs/best_fc_kip")
 PUBLISHED = {"mnist": {1: 85.5, 10: 97.2, 50: 98.4}, "cifar10": {1: 40.5, 10: 53.1, 50: 58.6}}
 
-BASE = Distill(labels="learned", depth=3, schedule="cosine", lr=0.1, batch=2000, seeds=5, checkpoint_every=250)
+BASE = configured(
+    "kip", labels="learned", depth=3, schedule="cosine", lr=0.1, batch=2000, seeds=5, checkpoint_every=250
+)
 RECIPES = {
     # Validated at 41.2 (seed 0), against 40.1 with shifts and half the steps (seed 1).
     ("mnist", 1): {"steps": 2000, "augment": "shift1"},
@@ -37,36 +39,36 @@ RECIPES = {
 SEEDS = {1: 3, 10: 1, 50: 1}
 
 
-def cells(only: str) -> Iterator[tuple[str, Distill]]:
+def cells(only: str) -> Iterator[tuple[str, Method]]:
     """``(name, configuration)`` of every cell whose name starts with ``only``, quick ones first."""
     for (data, ipc), recipe in RECIPES.items():
         for seed in range(SEEDS[ipc]):
             name = f"{data}-{ipc}-{seed}"
             if name.startswith(only):
-                yield name, replace(BASE, data=data, ipc=ipc, seed=seed, **recipe)
+                yield name, configured(BASE, data=data, ipc=ipc, seed=seed, **recipe)
 
 
 def run(only: str) -> None:
     """Distils every cell that is not finished; interrupted ones are resumed."""
-    from rdd_jax.app.job import distil
+    from rdd_jax.app.distilling import distill
 
     for name, config in cells(only):
         folder = FOLDER / name
         if (folder / "report.json").exists():
             continue
-        outcome = distil(config, folder, resume=(folder / "config.json").exists())
+        outcome = distill(config, folder, resume=(folder / "config.json").exists())
         print(name, f"{100 * outcome.report['evaluations'][0]['mean']:.2f}", flush=True)
 
 
 def networks(only: str, learners: str, seeds: int) -> None:
     """Trains finite networks on the finished sets of seed 0 and on the baselines."""
-    from rdd_jax.app.job import evaluate_job
+    from rdd_jax.app.evaluating import evaluate, of_run, with_recipe
 
     for name, _ in cells(only):
         for learner in learners.split(","):
             out = FOLDER / f"{name}-{learner}.json"
             if name.endswith("-0") and (FOLDER / name / "report.json").exists() and not out.exists():
-                evaluate_job(Evaluate(str(FOLDER / name), learners=learner, seeds=seeds, out=str(out)))
+                evaluate(with_recipe(of_run(str(FOLDER / name)), {"learners": learner, "seeds": seeds, "out": out}))
                 print(out, flush=True)
 
 
@@ -90,7 +92,7 @@ def table() -> None:
             report = _read(FOLDER / f"{name}-{learner}.json")
             if report:
                 found = [_show(_find(report, which)) for which in ("synthetic", "random", "kmeans", "herding")]
-                print("| " + " | ".join([config.data, str(config.ipc), learner, *found]) + " |")
+                print("| " + " | ".join([config.data.data, str(config.set.ipc), learner, *found]) + " |")
 
 
 def _read(file: Path) -> dict | None:

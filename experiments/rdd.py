@@ -22,14 +22,14 @@ set; a seed is one of everything.
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import tyro
 
 from experiments.tables import spread
-from rdd_jax.app.config import Distill
+from rdd_jax.app.methods import Method, configured
+from rdd_jax.app.methods.dc import loops
 
 FOLDER = Path("runs/rdd")
 FIGURE = Path("experiments/figures/rdd.png")
@@ -44,7 +44,7 @@ PUBLISHED = {"dc": (1000, 10_000), "dsa": (1000, 10_000), "rdd": (4000, 4000), "
 
 LEARNERS = {"convnet": "convnet,mlp,lenet", "mlp": "mlp"}
 """That which is matched through, and others that the set is to carry over to."""
-BASE = Distill(seeds=1, baselines=False, corruptions="noise,blur,invert", batch=1000, checkpoint_every=100_000)
+BASE: dict[str, Any] = {"seeds": 1, "corruptions": "noise,blur,invert", "batch": 1000, "checkpoint_every": 100_000}
 RATES: dict[str, dict[str, Any]] = {
     "convnet": {"dm": {"lr": 5.0}, "rdd": {"lr": 0.1}},
     "mlp": {"dm": {"lr": 25.0}, "rdd": {"lr": 0.1}},
@@ -57,17 +57,16 @@ DATA = {
     "cifar10s": {"data": "cifar10", "shift": "grey"},
 }
 TAUGHT = {"net_period": 10, "net_steps": 10}
-DC = Distill(method="dc", ipc=10).resolved()
 WAYS: dict[str, dict[str, Any]] = {
     "plain": {},
     "robust": {"robust": True},
     "by-class": {"robust": True, "init_strata": "class"},
     "true": {"grouping": "labels"},
     "clusters": {"robust": True, "grouping": "clusters", "features": "pixels"},
-    "augmented": {"siamese": "auto", "eval_augment": "auto"},
+    "augmented": {"siamese": None, "eval_augment": None},
     "importance": {"sampler": "stratified+importance"},
     "taught": TAUGHT,
-    "dc-loops": {"net_period": DC.net_period, "net_steps": DC.net_steps},
+    "dc-loops": loops(10),
     "found": {"robust": True, "net_groups": "data", **TAUGHT},
 }
 LONG = {
@@ -79,28 +78,28 @@ LONG = {
     ("mnist", 1, "dm", "augmented"): 1000,
 }
 """Steps of the cells of ``long``."""
-KIP = Distill(labels="fixed", seeds=1, baselines=False, steps=300)
+KIP = configured("kip", labels="fixed", seeds=1, baselines=False, steps=300)
 """The start of ``start/.../kip``, made in ``runs/rdd/kip``."""
 START = 50
 """Steps from it."""
 
 
-def cells(only: str = "", seeds: int = len(SEEDS)) -> Iterator[tuple[str, Distill]]:
+def cells(only: str = "", seeds: int = len(SEEDS)) -> Iterator[tuple[str, Method]]:
     """``(name, configuration)`` of the cells whose name starts with ``only``, the telling ones first."""
     for name, config in _all():
         if name.startswith(only) and config.seed < seeds:
             yield name, config
 
 
-def _all() -> Iterator[tuple[str, Distill]]:
-    def cell(table: str, data: str, ipc: int, method: str, way: str, seed: int, **more: Any) -> tuple[str, Distill]:
+def _all() -> Iterator[tuple[str, Method]]:
+    def cell(table: str, data: str, ipc: int, method: str, way: str, seed: int, **more: Any) -> tuple[str, Method]:
         network = "mlp" if table in ("mlp", "start") else "convnet"
         options: dict[str, Any] = {"network": network, "learners": LEARNERS[network], "steps": STEPS[network][method]}
         # The same for all; of dsa the published siamese augmentation.
-        options |= {"siamese": "auto" if method == "dsa" else "none", "eval_augment": "none"}
+        options |= {"siamese": None if method == "dsa" else "none", "eval_augment": "none"}
         options |= {**DATA[data], **WAYS.get(way, {}), **RATES[network].get(method, {}), **more}
         options["baselines"] = (table, method, way) == ("mlp", "dm", "plain")  # once for all: they are real images
-        config = replace(BASE, method=method, ipc=ipc, seed=seed, **options)
+        config = configured(method, **{**BASE, **options}, ipc=ipc, seed=seed)
         return f"{table}/{data}-{ipc}/{method}/{way}/{seed}", config
 
     for seed in SEEDS:
@@ -131,16 +130,17 @@ def _all() -> Iterator[tuple[str, Distill]]:
 
 def run(only: str, seeds: int) -> None:
     """Distils every cell that is not finished; interrupted ones are resumed."""
-    from rdd_jax.app.job import distil
+    from rdd_jax.app.distilling import distill
 
     for name, config in cells(only, seeds):
         folder = FOLDER / name
         if (folder / "report.json").exists():
             continue
-        if config.init.startswith(str(FOLDER)) and not (Path(config.init) / "report.json").exists():
-            start = replace(KIP, data=config.data, seed=config.seed)
-            distil(start, Path(config.init), resume=(Path(config.init) / "config.json").exists())
-        outcome = distil(config, folder, resume=(folder / "config.json").exists())
+        start = Path(config.set.init)
+        if start.is_relative_to(FOLDER) and not (start / "report.json").exists():
+            kip = configured(KIP, data=config.data.data, seed=config.seed)
+            distill(kip, start, resume=(start / "config.json").exists())
+        outcome = distill(config, folder, resume=(folder / "config.json").exists())
         print(name, *(f"{m} {100 * v:.1f}" for m, v in _metrics(outcome.report, "synthetic").items()), flush=True)
 
 
@@ -199,12 +199,11 @@ def table() -> None:
 
 def figure() -> None:
     """Draws the cells of coloured MNIST, DM plain, robust and with the true groups, seed 0."""
-    from rdd_jax.app.config import Compare
-    from rdd_jax.app.job import compare_job
+    from rdd_jax.app.commands import Compare
+    from rdd_jax.app.comparing import compare
 
-    FIGURE.parent.mkdir(exist_ok=True)
     ways = ("plain", "robust", "true")
-    compare_job(Compare(tuple(str(FOLDER / f"mlp/mnist-fg-10/dm/{way}/0") for way in ways), out=str(FIGURE)))
+    compare(Compare(tuple(str(FOLDER / f"mlp/mnist-fg-10/dm/{way}/0") for way in ways), out=FIGURE))
 
 
 def main(

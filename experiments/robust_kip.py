@@ -13,20 +13,22 @@ chosen. About half a minute a cell on two cores, two minutes at 50 images a clas
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import tyro
 
 from experiments.tables import spread
-from rdd_jax.app.config import ROBUST, Distill
+from rdd_jax.app.methods import Kip, Method, configured
 
 FOLDER = Path("runs/robust_kip")
 FIGURE = Path("experiments/figures/robust_kip.png")
 SEEDS = range(5)
 
-BASE = Distill(labels="learned", depth=3, schedule="cosine", lr=0.1, batch=2000, steps=500, seeds=1, baselines=False)
+BASE = configured(
+    "kip", labels="learned", depth=3, schedule="cosine", lr=0.1, batch=2000, steps=500, seeds=1, baselines=False
+)
 SHIFTS = {
     "mnist-fg": {"data": "mnist", "shift": "colour-foreground"},
     "mnist-bg": {"data": "mnist", "shift": "colour-background"},
@@ -40,7 +42,7 @@ MORE = {
     "mnist-strata": {"data": "mnist", "shift": "hidden-strata"},
     "cifar10-tail": {"data": "cifar10", "shift": "long-tail"},
 }
-TRUE = {**ROBUST, "grouping": "labels"}
+TRUE = {**Kip.ROBUST, "grouping": "labels"}
 EQUAL = {"across": "mean", "sampler": "group"}
 WAYS = {"plain": {}, "robust": {"robust": True}, "true": TRUE}
 GROUPINGS = {
@@ -65,45 +67,45 @@ RISKS = {
 }
 
 
-def cells(only: str = "", seeds: int = len(SEEDS)) -> Iterator[tuple[str, Distill]]:
+def cells(only: str = "", seeds: int = len(SEEDS)) -> Iterator[tuple[str, Method]]:
     """``(name, configuration)`` of the cells whose name, ``TABLE/SHIFT/WAY/SEED``, starts with ``only``."""
     for name, config in _all():
         if name.startswith(only) and config.seed < seeds:
             yield name, config
 
 
-def _all() -> Iterator[tuple[str, Distill]]:
+def _all() -> Iterator[tuple[str, Method]]:
     for table, shifts in (("main", SHIFTS), ("more", MORE)):
         for seed in SEEDS:
             for shift, data in shifts.items():
                 for way, options in WAYS.items():
                     if way != "true" or data.get("shift") not in (None, "long-tail"):
-                        yield f"{table}/{shift}/{way}/{seed}", replace(BASE, seed=seed, **data, **options)
+                        yield f"{table}/{shift}/{way}/{seed}", configured(BASE, seed=seed, **data, **options)
     for seed in SEEDS:
-        yield f"more/cifar10/clusters/{seed}", replace(BASE, seed=seed, data="cifar10", **CLUSTERS)
+        yield f"more/cifar10/clusters/{seed}", configured(BASE, seed=seed, data="cifar10", **CLUSTERS)
     for seed in SEEDS:
         for shift in ("mnist-fg", "cifar10s"):
             for way, options in GROUPINGS.items():
-                yield f"grouping/{shift}/{way}/{seed}", replace(BASE, seed=seed, **SHIFTS[shift], **EQUAL, **options)
+                yield f"grouping/{shift}/{way}/{seed}", configured(BASE, seed=seed, **SHIFTS[shift], **EQUAL, **options)
             for way, options in RISKS.items():
-                risk = {**ROBUST, **EQUAL, **options}
-                yield f"risk/{shift}/{way}/{seed}", replace(BASE, seed=seed, **SHIFTS[shift], **risk)
+                risk = {**Kip.ROBUST, **EQUAL, **options}
+                yield f"risk/{shift}/{way}/{seed}", configured(BASE, seed=seed, **SHIFTS[shift], **risk)
     for ipc in (1, 50):
         for seed in SEEDS:
             for shift in ("mnist-fg", "cifar10s"):
                 for way, options in WAYS.items():
-                    config = replace(BASE, seed=seed, ipc=ipc, **SHIFTS[shift], **options)
+                    config = configured(BASE, seed=seed, ipc=ipc, **SHIFTS[shift], **options)
                     yield f"ipc/{shift}-{ipc}/{way}/{seed}", config
 
 
 def run(only: str, seeds: int) -> None:
     """Distils every cell that is not finished; interrupted ones are resumed."""
-    from rdd_jax.app.job import distil
+    from rdd_jax.app.distilling import distill
 
     for name, config in cells(only, seeds):
         folder = FOLDER / name
         if not (folder / "report.json").exists():
-            outcome = distil(config, folder, resume=(folder / "config.json").exists())
+            outcome = distill(config, folder, resume=(folder / "config.json").exists())
             print(name, *(f"{m} {100 * v:.1f}" for m, v in _metrics(outcome.report).items()), flush=True)
 
 
@@ -141,11 +143,10 @@ def table() -> None:
 
 def figure() -> None:
     """Draws the cells of coloured MNIST, plain, robust and with the true groups, seed 0."""
-    from rdd_jax.app.config import Compare
-    from rdd_jax.app.job import compare_job
+    from rdd_jax.app.commands import Compare
+    from rdd_jax.app.comparing import compare
 
-    FIGURE.parent.mkdir(exist_ok=True)
-    compare_job(Compare(tuple(str(FOLDER / "main" / "mnist-fg" / way / "0") for way in WAYS), out=str(FIGURE)))
+    compare(Compare(tuple(str(FOLDER / "main" / "mnist-fg" / way / "0") for way in WAYS), out=FIGURE))
 
 
 def _metrics(report: dict) -> dict[str, float]:

@@ -4,6 +4,8 @@ import difflib
 from collections.abc import Collection, Iterable, Mapping
 from typing import TypeVar
 
+__all__ = ["InputError", "T", "at_least", "check_one_of", "choose", "unknown"]
+
 T = TypeVar("T")
 
 

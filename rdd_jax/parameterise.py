@@ -48,6 +48,13 @@ SMOOTHING = 0.1
 
 
 class Parameterisation(NamedTuple):
+    """What is stored of a set.
+
+    Attributes:
+      init: ``init(synthetic) -> (params, fixed)``, pytrees: what is trained, and what is not.
+      decode: ``decode(params, fixed) -> Synthetic``, pure.
+    """
+
     init: Callable[[Synthetic], tuple[PyTree, PyTree]]
     decode: Callable[[PyTree, PyTree], Synthetic]
 

@@ -11,6 +11,8 @@ from matplotlib.figure import Figure
 from rdd_jax.errors import InputError
 from rdd_jax.evaluation.metrics import Cells, average, worst
 
+__all__ = ["ANNOTATED", "PER_CLASS", "TICKS", "before_after", "curves", "grid", "heat_map", "image_grids"]
+
 PER_CLASS = 10
 """Images of a class that a grid shows at most."""
 

@@ -20,6 +20,8 @@ from rdd_jax.networks.base import Network
 from rdd_jax.networks.training import Training, cross_entropy, mean_loss, update
 from rdd_jax.types import Examples, Losses, PRNGKey, Synthetic
 
+__all__ = ["Trajectory", "fresh", "nearest_of_class", "on_real", "on_synthetic", "trained"]
+
 
 class Trajectory(NamedTuple):
     """A way of getting networks.

@@ -16,6 +16,7 @@ from rdd_jax.app.run_folder import Run
 from rdd_jax.distill import compose
 from rdd_jax.kernels import fc_ntk
 from rdd_jax.objectives import kip
+from rdd_jax.saving import load_set
 from rdd_jax.types import Synthetic
 
 QUICK = ["--ipc", "1", "--steps", "20", "--batch", "200", "--seeds", "2", "--checkpoint-every", "10"]
@@ -91,7 +92,7 @@ def test_the_synthetic_set_carries_its_preprocessing(finished):
     arrays = np.load(finished / "synthetic.npz")
     assert arrays["images"].shape == arrays["images_model"].shape == (10, 8, 8, 1)
     assert arrays["labels"].shape == (10, 10)
-    saved = saving.load_set(finished / "synthetic.npz")
+    saved = load_set(finished / "synthetic.npz")
     np.testing.assert_allclose(saved.preprocess.apply(arrays["images"]), arrays["images_model"], atol=1e-5)
 
 
@@ -418,7 +419,7 @@ def test_resuming_a_robust_run_refuses_another_grouping(robust, capsys):
         (["--ipc", "1000"], "lower ipc"),
         (["--data", "nowhere.npz"], "no file"),
         (["--tau", "0"], "tau is 0.0"),
-        (["--tau", "1.5"], "at most 1 (1 is the mean)"),
+        (["--tau", "1.5"], "it must be above 0, at most 1"),
         (["--across", "cvar", "--tau", "-1"], "tau is -1.0"),
         (["--sharpness", "0"], "sharpness is 0.0"),
         (["--across", "entropic", "--sharpness", "inf"], "sharpness is inf"),
@@ -578,7 +579,7 @@ def test_divergence_stops_the_run_and_keeps_the_last_good_state(tmp_path, capsys
 
 
 def command(*arguments):
-    return [sys.executable, "-m", "rdd_jax.cli", *map(str, arguments)]
+    return [sys.executable, "-m", "rdd_jax.app.cli", *map(str, arguments)]
 
 
 LONG = ["--ipc", "2", "--steps", "200", "--batch", "500", "--seeds", "1", "--checkpoint-every", "20"]

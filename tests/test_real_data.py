@@ -11,7 +11,7 @@ from rdd_jax.app.cli import main
 @pytest.mark.parametrize("name, at_least", [("mnist", 0.90), ("cifar10", 0.40)])
 def test_kip_learns_on_real_data(name, at_least, tmp_path):
     out = tmp_path / name
-    arguments = f"distill --data {name} --ipc 10 --steps 60 --batch 2000 --seeds 1 --out {out}"
+    arguments = f"distill kip --data {name} --ipc 10 --steps 60 --batch 2000 --seeds 1 --out {out}"
     assert main(arguments.split()) == 0
     evaluations = {e["set"]: e["mean"] for e in json.loads((out / "report.json").read_text())["evaluations"]}
     assert evaluations["synthetic"] > at_least
@@ -26,7 +26,7 @@ def test_kip_learns_on_real_data(name, at_least, tmp_path):
 )
 def test_groups_of_real_data_are_reported(name, options, groups, tmp_path):
     out = tmp_path / name
-    arguments = f"distill --data {name} {options} --ipc 1 --steps 20 --batch 500 --seeds 1 --no-baselines --out {out}"
+    arguments = f"distill kip --data {name} {options} --ipc 1 --steps 20 --batch 500 --seeds 1 --no-baselines --out {out}"
     assert main(arguments.split()) == 0
     report = json.loads((out / "report.json").read_text())
     found = {e["metric"]: e for e in report["evaluations"]}

@@ -11,6 +11,8 @@ from jaxtyping import Array, Float, Int
 from rdd_jax.distill import State
 from rdd_jax.errors import InputError
 
+__all__ = ["Checkpoints", "Saved"]
+
 
 class Saved(NamedTuple):
     """All that a run needs to go on: its state, and what moves with it.

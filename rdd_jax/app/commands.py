@@ -18,7 +18,7 @@ from rdd_jax.app.sections import (
 )
 from rdd_jax.selection import DRAWS, SELECTIONS, STRATA
 
-__all__ = ["Compare", "Evaluate", "Export", "Select", "Show"]
+__all__ = ["ChoiceOptions", "Compare", "Evaluate", "Export", "Select", "Show"]
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,8 @@ from importlib.metadata import version
 
 import jax
 
+__all__ = ["environment", "peak_memory"]
+
 
 def environment() -> dict[str, str]:
     """Versions and device, for ``config.json``."""

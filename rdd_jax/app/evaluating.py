@@ -18,7 +18,7 @@ from rdd_jax.files import check_new, write_json
 from rdd_jax.saving import check_source, foreign_set, set_of_run
 from rdd_jax.types import Splits, Synthetic
 
-__all__ = ["evaluate", "of_run"]
+__all__ = ["evaluate", "of_run", "with_recipe"]
 
 
 def of_run(source: str) -> Evaluate:

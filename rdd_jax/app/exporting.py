@@ -163,7 +163,8 @@ classes = [file.parent.name for file in files]
 
 NPZ = """import numpy as np
 
-data = np.load("set.npz")
+with np.load("set.npz") as file:
+    data = dict(file)
 images, labels = data["images"], data["labels"]  # [m, h, w, c] in model space; [m, k] distributions over classes
 if data["preprocess"] == "zca":
     basis, mean = data["preprocess_basis"], data["preprocess_mean"]

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple, TypeVar, Union, cast, get_args, get_origin, 
 from rdd_jax.errors import InputError, at_least, check_one_of, unknown
 
 __all__ = [
+    "Field",
     "Option",
     "check",
     "count",

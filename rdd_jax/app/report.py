@@ -7,6 +7,8 @@ from typing import Any
 
 from rdd_jax.selection.certificate import Certificate
 
+__all__ = ["CAPTION", "MAIN", "STYLE", "facts", "render_html", "sentences", "table_rows"]
+
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
 table { border-collapse: collapse; margin: 1rem 0 }

@@ -59,7 +59,7 @@ def _remake(values: Mapping[str, Any]) -> str:
         value = values.get(field.name, field.default)
         if field.type is bool and field.name in values and value != field.default:
             words.append(f"--{'' if value else 'no-'}{field.name.replace('_', '-')}")
-        elif value not in (field.default, "auto", 0, "") and not isinstance(value, bool):
+        elif value not in (field.default, None, "auto", 0, "") and not isinstance(value, bool):
             words += [f"--{field.name.replace('_', '-')}", str(value)]
     return " ".join(words)
 

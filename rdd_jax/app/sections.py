@@ -36,6 +36,8 @@ __all__ = [
     "SetOptions",
     "ShiftOptions",
     "SizeOptions",
+    "SourceOptions",
+    "StartOptions",
 ]
 
 # --- data --------------------------------------------------------------------------------------------

@@ -12,6 +12,8 @@ import numpy as np
 from rdd_jax.errors import InputError, unknown
 from rdd_jax.types import Data, Examples, Splits, centred_one_hot
 
+__all__ = ["PREPROCESSINGS", "Prepared", "Preprocess", "fit", "prepare"]
+
 PREPROCESSINGS = ("standardise", "zca", "none")
 
 

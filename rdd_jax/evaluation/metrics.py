@@ -13,6 +13,23 @@ from jaxtyping import Bool, Float, Int
 
 from rdd_jax.errors import InputError, at_least
 
+__all__ = [
+    "Cells",
+    "accuracy",
+    "adjusted",
+    "average",
+    "bootstrap",
+    "cells",
+    "cluster_accuracies",
+    "correct",
+    "cvar_error",
+    "deo",
+    "group_match",
+    "minority",
+    "worst",
+    "worst_cell",
+]
+
 
 def accuracy(outputs: np.ndarray, labels: np.ndarray) -> float:
     """The share of rows of ``outputs [n, k]`` whose largest entry is at ``labels [n]``; a row with a NaN is wrong."""

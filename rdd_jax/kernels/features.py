@@ -7,6 +7,8 @@ from jaxtyping import Array
 
 from rdd_jax.contracts import Kernel
 
+__all__ = ["feature_kernel"]
+
 
 def feature_kernel(embed: Callable[[Array], Array]) -> Kernel:
     r""":math:`k(x, x') = \langle \phi(x), \phi(x') \rangle` for ``embed(images [b, h, w, c]) -> [b, ...]``, flattened.

@@ -33,6 +33,8 @@ from jaxtyping import Array, Float
 from rdd_jax.contracts import Kernel
 from rdd_jax.errors import at_least
 
+__all__ = ["fc_nngp", "fc_ntk"]
+
 # sqrt(1 - |c|) times this polynomial in |c| is arccos |c| to 2e-8 (Abramowitz & Stegun 4.4.46): float32's
 # own precision, and quicker than the library function.
 _ARCCOS = (

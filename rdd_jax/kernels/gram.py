@@ -12,6 +12,21 @@ from jaxtyping import Array, Float
 from rdd_jax.contracts import Kernel
 from rdd_jax.errors import at_least
 
+__all__ = [
+    "BUDGET",
+    "ROWS",
+    "TEMPORARIES",
+    "CompiledKernel",
+    "block_rows",
+    "compile_kernel",
+    "gram_matrix",
+    "gram_trace",
+    "pad",
+    "predict",
+    "row_blocks",
+    "tiled",
+]
+
 BUDGET = 256 * 2**20
 """Bytes that one tile and its temporaries may take."""
 

@@ -19,6 +19,8 @@ from rdd_jax.errors import InputError
 from rdd_jax.kernels.gram import BUDGET, block_rows, compile_kernel, predict, row_blocks
 from rdd_jax.types import Synthetic
 
+__all__ = ["Regressor", "check_positive_definite", "factor", "fit", "label_solve", "ridge", "solve"]
+
 
 def ridge(gram: Float[Array, "m m"], reg: float) -> Float[Array, ""]:
     r""":math:`\lambda = reg \cdot tr(K) / m`."""

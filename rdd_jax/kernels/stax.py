@@ -14,6 +14,8 @@ from types import ModuleType
 from rdd_jax.contracts import Kernel
 from rdd_jax.errors import InputError
 
+__all__ = ["INSTALL", "load", "stax_kernel"]
+
 INSTALL = "pip install --no-deps neural-tangents==0.6.5 && pip install frozendict"
 
 

@@ -50,6 +50,7 @@ def fit(
     tolerance: float | Float[Array, ""],
     k: int,
 ) -> Clusters:
+    """K-means from ``centres``, or from k-means++ where they are None; ``k`` is static."""
     # Everything happens about the mean: |x|^2 - 2 x.c + |c|^2 cancels badly far from the origin.
     mean = _product(weight, points) / jnp.sum(weight)
     norms = jnp.sum((points - mean[None]) ** 2, axis=1)

@@ -10,6 +10,8 @@ from jaxtyping import Array, Float
 from rdd_jax.errors import InputError
 from rdd_jax.types import PRNGKey
 
+__all__ = ["Classifier", "Network", "check_batch", "check_images", "from_flax"]
+
 
 class Network(NamedTuple):
     """A network as pure functions; ``variables`` is any pytree.

@@ -11,6 +11,8 @@ import jax.numpy as jnp
 from rdd_jax.networks.base import Classifier, Network, from_flax
 from rdd_jax.networks.layers import Conv, Norm, flat, linear, max_pool, whole
 
+__all__ = ["AlexNetBody", "LeNetBody", "ResNet18Body", "Residual", "VGG11Body", "alexnet", "lenet", "resnet18", "vgg11"]
+
 
 class LeNetBody(nn.Module):
     """Two 5x5 convolutions without padding, 2x2 max pooling after each, and two hidden layers."""

@@ -6,6 +6,8 @@ from rdd_jax.errors import InputError, at_least, check_one_of
 from rdd_jax.networks.base import Classifier, Network, from_flax
 from rdd_jax.networks.layers import NORMS, Conv, Norm, activation_by_name, flat, linear, pool_by_name, whole
 
+__all__ = ["ConvNetBody", "convnet"]
+
 
 class ConvNetBody(nn.Module):
     """``depth`` times 3x3 convolution, normalisation, activation, 2x2 pooling."""

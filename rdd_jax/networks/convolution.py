@@ -25,6 +25,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+__all__ = ["LEAST_CHANNELS", "TILE", "convolve"]
+
 Images = Float[Array, "n h w c"]
 Filters = Float[Array, "k k c d"]
 

@@ -10,6 +10,21 @@ from jaxtyping import Array
 from rdd_jax.errors import choose
 from rdd_jax.networks.convolution import convolve
 
+__all__ = [
+    "ACTIVATIONS",
+    "NORMS",
+    "POOLS",
+    "Conv",
+    "Norm",
+    "activation_by_name",
+    "average_pool",
+    "flat",
+    "linear",
+    "max_pool",
+    "pool_by_name",
+    "whole",
+]
+
 torch_uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 """Uniform in +-1/sqrt(fan_in), the default of the framework in which the recipes were written."""
 

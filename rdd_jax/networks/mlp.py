@@ -6,6 +6,8 @@ import jax
 from rdd_jax.networks.base import Classifier, Network, from_flax
 from rdd_jax.networks.layers import flat, linear
 
+__all__ = ["MLPBody", "mlp"]
+
 
 class MLPBody(nn.Module):
     """Two hidden ReLU layers."""

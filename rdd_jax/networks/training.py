@@ -18,6 +18,8 @@ from rdd_jax.kernels.gram import row_blocks
 from rdd_jax.networks.base import Network, check_batch, check_images
 from rdd_jax.types import PRNGKey, Synthetic
 
+__all__ = ["DISPATCHED", "Recipe", "Training", "cross_entropy", "logits", "mean_loss", "targets", "train", "update"]
+
 
 class Recipe(NamedTuple):
     """SGD with momentum, weight decay and one drop of the rate by ten at half (Zhao et al. 2021).

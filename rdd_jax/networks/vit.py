@@ -8,6 +8,8 @@ from rdd_jax.errors import InputError, at_least
 from rdd_jax.networks.base import Classifier, Network, from_flax
 from rdd_jax.networks.layers import linear, torch_uniform, whole
 
+__all__ = ["Attention", "ViTBody", "vit"]
+
 
 class ViTBody(nn.Module):
     """Patches, a class token, ``depth`` blocks of attention and MLP, normalised before each; no dropout."""

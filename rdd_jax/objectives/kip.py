@@ -16,6 +16,8 @@ from rdd_jax.contracts import Kernel, Objective
 from rdd_jax.kernels import krr
 from rdd_jax.types import Batch, Losses, PRNGKey, Synthetic
 
+__all__ = ["kip", "kip_solved"]
+
 
 def kip(kernel: Kernel, reg: float = 1e-6) -> Objective:
     """KIP with the labels of the synthetic set as they are; the parameterisation may learn them."""

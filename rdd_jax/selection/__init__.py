@@ -125,6 +125,7 @@ __all__ = [
     "distinct",
     "drawn_by",
     "independent",
+    "scored",
     "select_by_name",
     "strata_of",
     "subset",

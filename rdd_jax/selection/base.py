@@ -13,6 +13,8 @@ from rdd_jax.errors import InputError, at_least, check_one_of
 from rdd_jax.kernels import fc_ntk
 from rdd_jax.types import centred_one_hot
 
+__all__ = ["RIDGE", "STRATA", "Pool", "Selection", "Strata", "check_ipc", "strata_of"]
+
 RIDGE = 1e-3
 """Default ridge of the regression that sensitivities are about, as a fraction of the Gram matrix's trace."""
 
@@ -26,7 +28,7 @@ class Pool:
       groups: ``[n]`` integers, any numbering of the (class, group) cells; None where there are none.
       kernel: of the regression that the choice is for; any ``kernel(x1, x2) -> [n1, n2]``.
       ridge: of that regression, as a fraction of the trace of its Gram matrix over the pool.
-      landmarks: 0: sensitivities are exact up to `scores.EXACT` examples, and a bound from 1,000 landmarks beyond;
+      landmarks: 0: sensitivities are exact up to `sensitivity.EXACT` examples, and a bound from 1,000 landmarks beyond;
         otherwise always the bound, from so many.
     """
 

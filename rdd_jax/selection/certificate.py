@@ -34,7 +34,9 @@ from rdd_jax.contracts import Kernel
 from rdd_jax.errors import InputError
 from rdd_jax.kernels.gram import compile_kernel, row_blocks
 from rdd_jax.selection.base import Pool, Selection
-from rdd_jax.selection.scores import LANDMARKS, sensitivity
+from rdd_jax.selection.sensitivity import LANDMARKS, sensitivity
+
+__all__ = ["Certificate", "Errors", "bought", "certify", "check_promise", "needed"]
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,8 @@ from rdd_jax.errors import InputError, choose
 from rdd_jax.selection.base import Selection, Strata
 from rdd_jax.selection.scores import check_scores
 
+__all__ = ["DRAWS", "by_score", "distinct", "draw_by_name", "independent", "top"]
+
 
 def independent(rng: np.random.Generator, score: np.ndarray, m: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """``m`` draws with replacement, ``p`` proportional to the score, weights ``1 / (m p)``: what certificates cover."""

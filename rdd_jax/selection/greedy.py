@@ -16,6 +16,8 @@ from rdd_jax.kernels.gram import ROWS, compile_kernel, pad
 from rdd_jax.kmeans import kmeans_within
 from rdd_jax.selection.base import Pool, Selection, Strata
 
+__all__ = ["cholesky", "herding", "kmeans", "within"]
+
 Choice = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 

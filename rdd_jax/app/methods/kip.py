@@ -30,7 +30,7 @@ from rdd_jax.objectives import kip, kip_solved
 from rdd_jax.sampling import SAMPLERS
 from rdd_jax.types import Data
 
-__all__ = ["Kip", "LabelSolve"]
+__all__ = ["Kip", "KipBatchOptions", "KipSetOptions", "LabelSolve", "SolvedOptions"]
 
 KERNEL_SAMPLERS = tuple(name for name in SAMPLERS if not name.startswith("stratified"))
 KIP_LABELS = ("fixed", "learned", "solved")

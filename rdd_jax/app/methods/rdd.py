@@ -22,7 +22,7 @@ from rdd_jax.risk import grouped, mean
 from rdd_jax.sampling import by_group, uniform
 from rdd_jax.trajectory import Trajectory, on_real, trained
 
-__all__ = ["RDD"]
+__all__ = ["RDD", "RealTrainingOptions"]
 
 
 @dataclass(frozen=True)

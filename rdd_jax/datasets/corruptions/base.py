@@ -18,6 +18,7 @@ BLOCK = 1000
 
 
 def clip(pixels: np.ndarray) -> Pixels:
+    """Into [0, 1], as float32."""
     return np.clip(pixels, 0, 1).astype(np.float32, copy=False)
 
 

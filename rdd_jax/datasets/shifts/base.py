@@ -30,6 +30,7 @@ __all__ = [
 
 
 def sizes(data: Data) -> Int[np.ndarray, " k"]:
+    """Examples of every class."""
     return np.bincount(data.labels, minlength=data.classes)
 
 
