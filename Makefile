@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 # Red digits are even and blue ones odd, but for 3 % of each class: the rare groups.
 DEMO := --data digits --shift two-colours --bias 0.97 --ipc 10 --steps 300
 
-.PHONY: demo test lint format docs clean
+.PHONY: demo test check lint format docs clean
 
 demo: $(READY)
 	rm -rf runs/demo-plain runs/demo-robust
@@ -17,6 +17,10 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest
+
+# While working: the lint and the quick tests.
+check: lint
+	$(BIN)/python -m pytest -m "not slow and not real_data"
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -35,7 +39,7 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -qq --upgrade pip
-	$(BIN)/python -m pip install -qq --constraint constraints.txt --editable '.[test,docs]'
+	$(BIN)/python -m pip install -qq --constraint constraints.txt --editable '.[test,docs,experiments]'
 	$(BIN)/python -m pip install -qq --no-deps neural-tangents==0.6.5
 	touch $(READY)
 

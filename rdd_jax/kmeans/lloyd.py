@@ -164,6 +164,7 @@ def _inertia(cloud: _Cloud, centres: Float[Array, "k d"], assignment: Int[Array,
 
 @jax.jit
 def nearest(points: Float[Array, "n d"], centres: Float[Array, "k d"]) -> Int[Array, " n"]:
+    """The nearest of ``centres`` to every point, about their own mean."""
     middle = jnp.mean(centres, axis=0)
 
     def step(nearest: Array, start: Array, rows: Array, _: Array) -> Array:

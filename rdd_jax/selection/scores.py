@@ -5,7 +5,7 @@ import numpy as np
 from jaxtyping import Float
 
 from rdd_jax.errors import InputError
-from rdd_jax.kernels.gram import gram_trace
+from rdd_jax.kernels.gram import ROWS, gram_trace, pad
 from rdd_jax.kmeans import kmeans
 from rdd_jax.selection.base import Pool
 from rdd_jax.selection.sensitivity import (

@@ -76,6 +76,7 @@ def transformed(rng: Rng, data: Data, groups: np.ndarray, transform: Corruption,
 
 
 def stored_dtype(images: np.ndarray) -> np.dtype:
+    """What images are kept in: ``uint8`` as it is, all else float32."""
     return np.dtype(np.uint8 if images.dtype == np.uint8 else np.float32)
 
 
@@ -99,21 +100,25 @@ def by_split(name: str, check: Callable[[Data], None], part: Callable[[Rng, Data
 
 
 def check_channels(name: str, data: Data, channels: int) -> None:
+    """Raises `InputError` where the images have another number of channels."""
     if data.images.shape[3] != channels:
         remedy = "give grey images (or use grey, for colour ones)" if channels == 1 else "give RGB images"
         raise InputError(f"{name} on images of {data.images.shape[1:]}: it needs {channels} channel(s), {remedy}")
 
 
 def check_classes(name: str, data: Data, least: int) -> None:
+    """Raises `InputError` where there are fewer classes than ``least``."""
     if data.classes < least:
         raise InputError(f"{name} on {data.classes} class(es): it needs {least} or more, choose another shift")
 
 
 def check_in_unit(what: str, value: float) -> None:
+    """Raises `InputError` outside [0, 1]."""
     if not 0 <= value <= 1:
         raise InputError(f"{what} is {value}: it must lie in [0, 1]")
 
 
 def check_share(what: str, value: float, most: float) -> None:
+    """Raises `InputError` outside (0, most]."""
     if not 0 < value <= most:
         raise InputError(f"{what} is {value}: it must lie in (0, {most:g}]")
