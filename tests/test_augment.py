@@ -176,6 +176,7 @@ def test_rotate_is_about_the_centre(x64):
     assert 14 < degrees.max() <= 15
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SHARED)
 def test_a_shared_draw_is_the_same_for_all_images_and_any_number_of_them(name):
     part = jax.jit(SHARED[name])
@@ -187,6 +188,7 @@ def test_a_shared_draw_is_the_same_for_all_images_and_any_number_of_them(name):
         np.testing.assert_allclose(part(key, images[::-1])[::-1], out, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", augment.PER_IMAGE)
 def test_without_sharing_every_image_has_its_own_draw(name):
     same = jnp.broadcast_to(jnp.asarray(IMAGES[0]), IMAGES.shape)
@@ -195,6 +197,7 @@ def test_without_sharing_every_image_has_its_own_draw(name):
     assert len(np.unique(out, axis=0)) >= {"flip": 2, "crop": 7, "cutout": 12}.get(name, 20)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*SHARED, "picked per image"])
 def test_derivatives_agree_with_finite_differences(name, x64):
     part = SHARED.get(name, augment.dsa("colour+cutout", shared=False))
@@ -235,6 +238,7 @@ def test_dsa_draws_from_the_named_parts_only():
     assert 140 <= np.sum(out.all((1, 2, 3, 4))) <= 260
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name, mirrors", [("dsa", True), ("dsa-no-flip", False), ("dc", False)])
 def test_what_trains_on_digits_does_not_mirror(name, mirrors):
     image = np.zeros((1, 8, 8, 1), np.float32)
@@ -289,6 +293,7 @@ def test_chain_gives_every_part_its_own_key():
     np.testing.assert_allclose(out.std(), np.sqrt(2), rtol=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*augment.AUGMENTATIONS, "flip+shift2", "shift3", "none+flip", "crop+flip"])
 def test_augmentations_keep_the_shape_and_repeat_with_the_key(name):
     apply = jax.jit(augment.augment_by_name(name))

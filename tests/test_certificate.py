@@ -48,6 +48,7 @@ def brute(pool, selection, ridge, w):
     return abs(selection.weight @ squares[selection.index] + ridge * np.sum(w**2) - full) / full
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["krr-sensitivity", "lightweight", "herding", "random"])
 def test_the_worst_error_is_a_supremum_over_all_regressors(method):
     pool = problem(kernel=linear)

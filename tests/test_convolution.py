@@ -58,6 +58,7 @@ def test_wide_3x3_filters_at_stride_1_are_winograds(case, monkeypatch):
     assert len(calls) == (case in WINOGRAD)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", WINOGRAD + PATCHES)
 def test_products_equal_the_convolution(case, x64):
     images, filters = problem(*case[:6])
@@ -81,6 +82,7 @@ def test_outputs_and_gradients_have_the_shape_of_the_convolution_s(case):
     assert found == expected
 
 
+@pytest.mark.slow
 def test_winograd_in_float32_loses_a_digit():
     images, filters = problem(2, 16, 16, 64, 64, 3)
     with jax.enable_x64(True):
@@ -100,6 +102,7 @@ def second_order(f):
     return jax.jit(jax.value_and_grad(first, (0, 1)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", [WINOGRAD[1], PATCHES[0], PATCHES[2], PATCHES[4], PATCHES[6]])
 def test_first_and_second_gradients_equal_the_convolution_s(case, x64):
     images, filters = problem(*case[:6])
@@ -117,6 +120,7 @@ def batched(f, images, filters):
     return jax.vmap(f, (None, 0))(images, filters)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("many", [mapped, batched])
 @pytest.mark.parametrize("case", [WINOGRAD[1], PATCHES[0]])
 def test_gradients_of_many_filters_at_once_are_the_same(many, case, x64):

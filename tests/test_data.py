@@ -266,6 +266,7 @@ def test_write_npz_keeps_what_was_there_when_it_fails(tmp_path, monkeypatch):
     np.testing.assert_array_equal(files.read_npz(file)["a"], np.arange(3))
 
 
+@pytest.mark.slow
 @pytest.mark.real_data
 @pytest.mark.parametrize("name, shape, train", [("mnist", (28, 28, 1), 60_000), ("cifar10", (32, 32, 3), 50_000)])
 def test_tfds_sets_are_read_and_cached(name, shape, train, tmp_path, monkeypatch):

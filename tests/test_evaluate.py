@@ -106,6 +106,7 @@ def test_evaluations_survive_json():
     assert json.loads(json.dumps(found.to_dict())) == found.to_dict()
 
 
+@pytest.mark.slow
 def test_network_learner_gives_the_network_of_each_seed():
     network, recipe = mlp(2, width=4), training.Recipe(epochs=3)
     # All of them before any is used: each must keep variables of its own.
@@ -128,6 +129,7 @@ def test_krr_learner_gives_the_regression_for_every_seed():
     assert not np.array_equal(predictors[0](images()), krr.fit(KERNEL, synthetic())(images()))
 
 
+@pytest.mark.slow
 def test_baselines_are_real_examples_of_every_class_for_every_seed():
     x = images(3, 40)
     labels = np.arange(40) % 2
@@ -156,6 +158,7 @@ def prepared(train=40):
     return prepare(Splits(*(Data(pixels[at], labels[at], ("x", "y")) for at in cuts), "toy"), "standardise")
 
 
+@pytest.mark.slow
 def test_a_set_stands_beside_baselines_of_its_size():
     data = prepared()
     labels = centred_one_hot(np.array([0, 0, 0, 1, 1, 1]), 2)

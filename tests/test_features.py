@@ -33,6 +33,7 @@ def smooth_images(n=12, height=8, width=8, channels=3, seed=0):
 # --- every member ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("side", [8, 28])
 @every_member
@@ -47,6 +48,7 @@ def test_one_finite_float32_row_an_image_repeatably(name, side, channels):
     np.testing.assert_array_equal(found, FEATURES.make(name)(images.copy()))
 
 
+@pytest.mark.slow
 @every_member
 def test_blocks_do_not_show(name, monkeypatch):
     images = smooth_images(50)
@@ -113,11 +115,13 @@ def kernel_error(landmarks, seed=0):
     return np.asarray(fc_ntk()(real, real)) - mapped @ mapped.T
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("landmarks", [60, 500])
 def test_with_every_image_a_landmark_inner_products_are_the_kernel(landmarks):
     np.testing.assert_allclose(kernel_error(landmarks), 0, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_inner_products_with_landmarks_are_the_kernel_and_others_nearly_so():
     error = kernel_error(20)
     landmarks = np.diag(error) < 1e-3

@@ -21,6 +21,7 @@ def images(seed, n):
     return np.random.default_rng(seed).standard_normal((n, 3, 3, 1)).astype(np.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows, columns", [(5, 6), (2, 3), (3, 4), (1, 1), (50, 60)])
 def test_tiled_kernel_is_the_kernel_with_its_gradients(rows, columns):
     x1, x2 = jnp.asarray(images(0, 5)), jnp.asarray(images(1, 6))
@@ -49,6 +50,7 @@ def test_empty_tiles_raise(rows, columns):
         tiled(KERNEL, rows, columns)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", [0, 1, 3, 5, 11, 10**6])
 def test_predictions_do_not_depend_on_the_budget(rows):
     x, support = images(5, 11), jnp.asarray(images(6, 4))

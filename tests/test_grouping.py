@@ -71,6 +71,7 @@ every_member = pytest.mark.parametrize("name", [*GROUPINGS, "spurious+kmeans", "
 SIZES = {"class": 1, "labels": CLASSES, "kmeans": 3, "clusters": 3, "nearest": IPC, "predicted": CLASSES, "errors": 2}
 
 
+@pytest.mark.slow
 @every_member
 def test_a_code_below_the_size_for_every_example_repeatably(name):
     found = once(name)
@@ -320,6 +321,7 @@ def test_a_smaller_gap_finds_more_groups():
     assert not found_within(two_blobs(0)[0], gap=1e3).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n, pieces", [(7, 1), (39, 1), (40, 2), (150, 7), (400, 10)])
 def test_small_classes_are_cut_less_finely(n, pieces):
     found = grouping.kmeans(pixels).fit(0, subject_of(gaussian(0, n)))
@@ -489,6 +491,7 @@ def shifted(name, shift, n=None, seed=0):
     return Subject(fit("standardise", train.pixels).apply(train.pixels), train.labels, train.classes, train.groups)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shift", ["colour-foreground", "colour-background"])
 def test_the_colours_of_digits_are_found(shift):
     subject = shifted("digits", shift)
@@ -507,6 +510,7 @@ def test_plain_digits_are_hardly_split():
     assert found.code.max() < found.size
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("transform, recall", [("invert", 0.7), ("blur", 0.9)])
 def test_kmeans_finds_digits_that_look_different(transform, recall):
     subject = shifted("digits", f"rare-{transform}")
@@ -515,6 +519,7 @@ def test_kmeans_finds_digits_that_look_different(transform, recall):
     assert match["minority_precision"] > 0.9
 
 
+@pytest.mark.slow
 @pytest.mark.real_data
 @pytest.mark.parametrize(
     "name, shift, sizes, recall",
@@ -537,6 +542,7 @@ def parts(flow, cut=0.98):
     return _parts(np.array(flow, float), cut, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("k", [2, 3, 10])
 def test_values_that_keep_their_examples_are_parts(k):
     assert sorted(parts(np.diag(np.arange(1, k + 1)))) == list(range(k))

@@ -25,6 +25,7 @@ def start(name, ipc, seed=0):
     return initialise(name, seed, pool, strata_of(pool, "class", ipc))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STARTS)
 @pytest.mark.parametrize("ipc", [1, 5])
 def test_starts_have_ipc_images_a_class_and_depend_on_the_seed_alone(name, ipc):
@@ -39,6 +40,7 @@ def test_other_seeds_start_elsewhere(name):
     assert not np.array_equal(start(name, 5).images, start(name, 5, seed=1).images)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in STARTS if name != "noise"])
 def test_images_come_class_by_class(name):
     images = start(name, 4).images

@@ -51,6 +51,7 @@ def diagonal(x, depth, w_std, b_std, tangent):
     return ntk if tangent else nngp
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype, tolerance", [("float32", 2e-5), ("float64", 1e-12)])
 @pytest.mark.parametrize("w_std, b_std", STDS)
 @pytest.mark.parametrize("depth", [1, 2, 3])
@@ -82,6 +83,7 @@ def empirical_ntk(key, x, widths, w_std, b_std):
     return sum(leaf.reshape(len(x), -1) @ leaf.reshape(len(x), -1).T for leaf in jax.tree.leaves(jacobian))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("widths", [(2**15,), (4096, 4096)])
 def test_ntk_is_that_of_wide_random_finite_networks(widths):
     x = points(2, 3, 16)
@@ -105,6 +107,7 @@ def test_gram_matrix_is_symmetric_and_positive_definite(name, depth, x64):
     assert np.linalg.eigvalsh(gram)[0] > 1e-3 * gram.trace() / len(gram)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", KERNELS)
 @pytest.mark.parametrize("depth", [1, 3])
 @pytest.mark.parametrize("distance", [10.0**-e for e in range(1, 8)])
@@ -134,6 +137,7 @@ def test_diagonal_is_exact_and_a_copy_is_close(w_std, b_std, depth, tangent):
     np.testing.assert_allclose(np.diag(kernel(x, x.copy())), exact, rtol=5e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", [1, 3])
 def test_gradient_of_the_diagonal_is_exact(depth):
     x = points(7, 4)
@@ -158,6 +162,7 @@ def test_gradient_where_points_coincide_is_the_symmetric_one(depth, dtype, toler
     np.testing.assert_allclose(gradient, exact, atol=tolerance * np.linalg.norm(exact))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", KERNELS)
 def test_zero_image_without_bias_gives_zero_and_finite_gradients(name):
     x = np.concatenate([points(9, 2), np.zeros((1, 64), np.float32)])
@@ -183,6 +188,7 @@ def test_antipodal_points_in_float32_are_close_to_float64(name, depth):
     np.testing.assert_allclose(gradient, exact_gradient, atol=1e-3 * scale / np.linalg.norm(x))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", [1, 3])
 @pytest.mark.parametrize("name", KERNELS)
 def test_derivatives_agree_with_finite_differences(name, depth, x64):

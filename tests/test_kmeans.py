@@ -228,6 +228,7 @@ def test_assign_in_chunks_and_of_ties_the_first():
     np.testing.assert_array_equal(assign(points, np.stack([points[0]] * 3)), np.zeros(600))
 
 
+@pytest.mark.slow
 def test_vmap_over_classes_is_the_loop():
     points = jnp.stack([jnp.asarray(cloud(seed=seed)) for seed in range(3)])
     weight = jnp.asarray(np.arange(600)[None] < np.array([[600], [450], [300]]), jnp.float32)
@@ -239,6 +240,7 @@ def test_vmap_over_classes_is_the_loop():
             np.testing.assert_allclose(a[c], b, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", [np.asarray, jnp.asarray])
 def test_within_classes_is_kmeans_of_each_class(where):
     points, labels = cloud(), np.random.default_rng(3).choice(2, 600, p=[0.7, 0.3])

@@ -40,6 +40,7 @@ def indefinite(x1, x2):
     return (x1.reshape(len(x1), -1) * sign[None, :]) @ x2.reshape(len(x2), -1).T
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reg", [1e-3, 1.0])
 def test_fit_and_predictions_are_those_of_scikit_learn(reg):
     support, labels, x = images(0, 6), targets(1, 6), images(2, 9)

@@ -98,9 +98,9 @@ def by_loop(name, network, variables, synthetic, batch, cells):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MEMBERS)
-@pytest.mark.parametrize("kind", NETWORKS)
-@pytest.mark.parametrize("cells", [CLASSES, 2 * CLASSES])
+@pytest.mark.parametrize("kind, cells", [("mlp", CLASSES), ("convnet", 2 * CLASSES)])
 def test_distances_are_those_of_a_plain_loop_over_cells(name, kind, cells, x64):
     network = NETWORKS[kind]
     synthetic, batch = problem(cells)
@@ -111,6 +111,7 @@ def test_distances_are_those_of_a_plain_loop_over_cells(name, kind, cells, x64):
     np.testing.assert_array_equal(losses.weight, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MEMBERS)
 def test_gradients_with_respect_to_images_and_labels_agree_with_finite_differences(name, x64):
     network = NETWORKS["mlp"]
@@ -126,6 +127,7 @@ def test_gradients_with_respect_to_images_and_labels_agree_with_finite_differenc
     check_grads(jax.jit(loss), (synthetic.images, synthetic.labels), order=1, modes=("rev",), atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MEMBERS)
 @pytest.mark.parametrize("kind", NETWORKS)
 def test_a_match_of_identical_sets_is_zero_and_its_gradient_finite(name, kind, x64):
@@ -139,6 +141,7 @@ def test_a_match_of_identical_sets_is_zero_and_its_gradient_finite(name, kind, x
     assert np.isfinite(gradient.images).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MEMBERS)
 def test_an_empty_cell_has_no_weight_and_does_not_change_the_others(name):
     network = NETWORKS["mlp"]
@@ -164,6 +167,7 @@ def test_examples_out_of_their_cells_place_count_for_nothing_in_gradient_matchin
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MEMBERS)
 def test_both_sides_get_the_same_transform(name):
     network = NETWORKS["mlp"]
@@ -190,6 +194,7 @@ def test_the_embeddings_of_a_batch_do_not_depend_on_blocks(monkeypatch):
     )
 
 
+@pytest.mark.slow
 def test_networks_that_do_not_fit_are_refused_before_compiling():
     synthetic, batch = problem(dtype=jnp.float32)
     other = mlp(CLASSES + 1, width=6)
@@ -220,6 +225,7 @@ def test_a_batch_that_cells_do_not_divide_is_refused():
         make("cosine", network, CLASSES)(KEY, variables_of(network, jnp.float32), synthetic, short)
 
 
+@pytest.mark.slow
 def test_one_step_of_gradient_matching_moves_images_towards_the_match():
     network = NETWORKS["mlp"]
     synthetic, batch = problem(dtype=jnp.float32)
@@ -241,6 +247,7 @@ GOLDEN = {
 """Loss of the first step, and how far it moves the images: recorded, so that a change is noticed."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MEMBERS)
 def test_the_first_step_is_the_recorded_one(name, x64):
     network, cells = NETWORKS["convnet"], 2 * CLASSES

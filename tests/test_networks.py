@@ -56,6 +56,7 @@ def finite(tree):
     return all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(tree))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_networks_map_images_to_logits_with_finite_gradients(name, quick):
     network, images = network_by_name(name, 4), draw(2, 8, 9, 3)
@@ -71,6 +72,7 @@ def test_networks_map_images_to_logits_with_finite_gradients(name, quick):
     assert (np.abs(of_images).max((1, 2, 3)) > 0).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_networks_work_from_their_smallest_side_on(name, quick):
     network = network_by_name(name, 2)
@@ -80,6 +82,7 @@ def test_networks_work_from_their_smallest_side_on(name, quick):
     assert np.abs(logits[0] - logits[1]).max() > 1e-4
 
 
+@pytest.mark.slow
 def test_convnet_by_products_is_convnet_by_convolutions(monkeypatch):
     network, images = convnet(3, depth=2, width=16), draw(2, 9, 10, 3)
     variables = random(shapes(network, images.shape))
@@ -101,6 +104,7 @@ PUBLISHED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_networks_are_the_published_size(name):
     assert parameters(network_by_name(name, 10), (1, 32, 32, 3)) == PUBLISHED[name]
@@ -133,6 +137,7 @@ OPTIONS = [("norm", name) for name in NORMS] + [("pool", name) for name in POOLS
 OPTIONS += [("activation", name) for name in ACTIVATIONS]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option, name", OPTIONS)
 def test_convnet_is_finite_with_every_option(option, name, quick):
     network, images = convnet(3, depth=1, width=8, **{option: name}), draw(2, 6, 7, 3)
@@ -204,6 +209,7 @@ def test_hidden_activations_are_normalised_by_image_and_channel(quick):
         np.testing.assert_allclose(normal.var((1, 2)), 1, rtol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", [convnet(10), mlp(10), vit(10, width=128, depth=1)], ids=["convnet", "mlp", "vit"])
 def test_weights_start_uniform_within_one_over_the_root_of_fan_in(network, quick):
     variables = jax.jit(network.init)(KEY, jnp.zeros((1, 16, 16, 3)))
@@ -230,6 +236,7 @@ def test_every_norm_has_an_oracle():
     assert set(ORACLES) == set(NORMS) - {"none"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ORACLES)
 def test_norms_with_scale_and_shift_are_flax_s(kind, x64):
     images = 3 + 2 * draw(3, 5, 4, 8)

@@ -76,6 +76,7 @@ def test_a_start_comes_back_with_its_shapes_types_weights_and_classes(make, labe
     assert through(make(labels), start()).weight is None
 
 
+@pytest.mark.slow
 @every_member
 @every_kind_of_labels
 def test_double_precision_stays_double(make, labels, x64):
@@ -94,6 +95,7 @@ def test_labels_are_parameters_where_they_are_trained_and_only_there(make, label
     assert np.array_equal(after.labels, before.labels) == (labels == "fixed")
 
 
+@pytest.mark.slow
 @every_member
 @every_kind_of_labels
 def test_gradients_reach_every_parameter_and_are_the_slope(make, labels, x64):
@@ -126,6 +128,7 @@ def linear(x1, x2):
     return 1 + x1.reshape(len(x1), -1) @ x2.reshape(len(x2), -1).T
 
 
+@pytest.mark.slow
 @every_member
 @every_kind_of_labels
 def test_a_distiller_lowers_the_loss(make, labels):
@@ -163,6 +166,7 @@ def test_multi_formation_of_factor_1_is_pixels(labels):
     jax.tree.map(np.testing.assert_array_equal, through(one, synthetic), through(other, synthetic))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("factor, shape", [(2, (4, 6, 2)), (2, (28, 28, 1)), (3, (6, 3, 1)), (4, (4, 4, 3))])
 @every_kind_of_labels
 def test_multi_formation_stores_an_image_and_a_label_for_factor_squared_ones(factor, shape, labels):

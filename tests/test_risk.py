@@ -143,6 +143,7 @@ def padded(value, group, weight=None) -> Losses:
 every_dtype = pytest.mark.parametrize("dtype, rtol", [("float32", 1e-5), ("float64", 1e-12)])
 
 
+@pytest.mark.slow
 @every_dtype
 @every_member
 def test_measures_are_those_of_a_loop_over_groups(name, dtype, rtol, x64):
@@ -152,6 +153,7 @@ def test_measures_are_those_of_a_loop_over_groups(name, dtype, rtol, x64):
     np.testing.assert_allclose(value, loop(name, losses, GROUPS), rtol=rtol)
 
 
+@pytest.mark.slow
 @every_risk
 def test_risks_are_those_of_a_loop_over_groups(key, x64):
     losses = table()
@@ -166,6 +168,7 @@ def test_float32_stays_float32(key, x64):
     np.testing.assert_allclose(value, risk_loop(key, losses), rtol=1e-5)
 
 
+@pytest.mark.slow
 @every_dtype
 @pytest.mark.parametrize("tau", [0.01, 0.2, 0.5, 0.77, 1.0])
 def test_cvar_is_its_variational_form(tau, dtype, rtol, x64):
@@ -293,6 +296,7 @@ def test_nan_stays_in_its_group(measure, x64):
 # --- gradients ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @every_risk
 def test_gradients_are_those_of_finite_differences(key, x64):
     losses, step = table(), 1e-5
@@ -430,6 +434,7 @@ def large(spread: float) -> Losses:
     return Losses(jnp.asarray(value, "float32"), jnp.asarray(group), jnp.asarray(weight, "float32"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spread", [0, 4])
 @every_member
 def test_many_ragged_groups_in_float32(name, spread):

@@ -21,6 +21,7 @@ GROUPS = 6
 KEY = jax.random.key(0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_samplers_draw_valid_indices_repeatably(name):
     sample = sampler_by_name(name, 48, GROUPS)
@@ -201,6 +202,7 @@ def grouped_examples(sizes, loss=None):
     return Examples(jnp.zeros((n, 1, 1, 1)), labels, jnp.asarray(groups), loss)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mix", [1.0, 0.3])
 @pytest.mark.parametrize("sizes", [(5, 1, 40), (3, 0, 7), (0, 2), (4, 0)])
 def test_stratified_draws_as_many_of_every_group_in_order(sizes, mix):
@@ -215,6 +217,7 @@ def test_stratified_draws_as_many_of_every_group_in_order(sizes, mix):
     np.testing.assert_array_equal(np.asarray(weight) > 0, filled)
 
 
+@pytest.mark.slow
 def test_stratified_by_importance_draws_in_proportion_and_weighs_back():
     sizes, mix, per = (12, 30), 0.2, 40
     loss = np.random.default_rng(1).exponential(size=42).astype(np.float32)

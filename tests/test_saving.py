@@ -123,6 +123,7 @@ def starts(distiller):
     return distiller.init(synthetic())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("distiller", [KIP, MATCHING], ids=["kip", "matching"])
 def test_a_run_goes_on_from_a_state_that_was_saved(distiller, tmp_path):
     whole, _ = distiller.run(KEY, starts(distiller), EXAMPLES, 5)

@@ -38,6 +38,7 @@ def cost(w, phi, y, ridge):
     return np.sum((phi @ w - y) ** 2) + ridge * np.sum(w**2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("k", [1, 3])
 @pytest.mark.parametrize("ridge", [0.1, 10.0])
@@ -127,6 +128,7 @@ def test_the_bound_from_all_examples_is_exact():
     np.testing.assert_allclose(bound.score, exact.score, rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.real_data
 @pytest.mark.parametrize("ridge", [1e-4, 1e-2])
 def test_the_bound_ranks_real_images_as_the_exact_score_does(ridge):
@@ -140,6 +142,7 @@ def test_the_bound_ranks_real_images_as_the_exact_score_does(ridge):
     assert spearmanr(bound.score, exact.score).statistic >= 0.95
 
 
+@pytest.mark.slow
 def test_a_pool_decides_between_exact_and_bound():
     rng = np.random.default_rng(0)
     images = rng.standard_normal((30, 2, 2, 1)).astype(np.float32)
@@ -151,6 +154,7 @@ def test_a_pool_decides_between_exact_and_bound():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [7, 500, 501])
 def test_gram_matrices_on_the_host(n):
     images = np.random.default_rng(0).standard_normal((n, 2, 2, 1)).astype(np.float32)
@@ -169,6 +173,7 @@ def shares(points, centres):
     return distance / distance.sum(), distance
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("k", [1, 2, 4])
 def test_kmeans_sensitivity_bounds_the_share_of_any_centres(seed, k):

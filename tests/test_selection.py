@@ -16,8 +16,8 @@ from rdd_jax.kmeans import Clusters, kmeans_within
 from rdd_jax.networks import network_by_name
 from rdd_jax.selection import (
     DRAWS,
-    METHODS,
     SCORES,
+    SELECTIONS,
     STRATA,
     Pool,
     by_score,
@@ -48,7 +48,8 @@ def chosen(name, pool, ipc, what="class", seed=0, draw="distinct"):
 # --- the contract ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SELECTIONS)
 @pytest.mark.parametrize("ipc", [1, 4, 20])
 def test_every_method_takes_ipc_distinct_examples_a_class_in_order(name, ipc):
     pool = problem()
@@ -63,7 +64,8 @@ def test_every_method_takes_ipc_distinct_examples_a_class_in_order(name, ipc):
     assert (found.weight > 0).all()
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SELECTIONS)
 @pytest.mark.parametrize("what", STRATA)
 def test_every_method_keeps_to_the_strata(name, what):
     pool = problem()
@@ -72,7 +74,8 @@ def test_every_method_keeps_to_the_strata(name, what):
     np.testing.assert_array_equal(np.bincount(strata.code[index], minlength=len(strata.take)), strata.take)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SELECTIONS)
 def test_every_method_stays_finite_on_duplicates(name):
     pool = problem()
     images = pool.images[pool.labels % 60]  # one image a class, twenty times
@@ -82,7 +85,8 @@ def test_every_method_stays_finite_on_duplicates(name):
     assert len(set(found.index.tolist())) == 12
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SELECTIONS)
 def test_every_method_takes_the_only_example_of_a_class(name):
     pool = problem()
     labels = np.where(pool.labels == 2, 1, pool.labels)
@@ -91,7 +95,8 @@ def test_every_method_takes_the_only_example_of_a_class(name):
     assert found.index[2] == 5
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SELECTIONS)
 def test_any_kernel_will_do(name):
     stax = load()
     _, _, kernel_fn = stax.serial(stax.Flatten(), stax.Dense(1), stax.Relu(), stax.Dense(1))
@@ -163,6 +168,7 @@ def many(draw, m, times=20_000, score=SCORE):
     return [draw(rng, score, m) for _ in range(times)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("draw", [independent, distinct])
 @pytest.mark.parametrize("m", [2, 4])
 def test_draws_happen_with_the_probabilities_that_they_say(draw, m):
@@ -173,6 +179,7 @@ def test_draws_happen_with_the_probabilities_that_they_say(draw, m):
     assert counts[0] == probability[0] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("draw", [independent, distinct])
 def test_weights_make_sums_unbiased(draw):
     values = np.array([0.0, 3, -1, 4, 1, 5])  # 0 where the score is 0: such an example can never be drawn
@@ -265,6 +272,7 @@ def test_cholesky_takes_what_the_pivots_before_do_not_explain():
     np.testing.assert_allclose(left, np.maximum(variance(list(member)), 0), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_random_pivots_are_drawn_by_what_is_left():
     images, kernel = problem(6).images, fc_ntk()
     first = [cholesky(kernel, images, 2, np.random.default_rng(seed))[0] for seed in range(2000)]

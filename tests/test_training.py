@@ -80,6 +80,7 @@ def parameters(variables):
     return [np.asarray(variables["params"]["Dense_0"][name], np.float64) for name in ("kernel", "bias")]
 
 
+@pytest.mark.slow
 def test_two_updates_equal_momentum_and_decay_by_hand():
     network = from_flax(Linear())
     rng = np.random.default_rng(0)
@@ -135,6 +136,7 @@ def test_every_batch_is_augmented_with_a_key_of_its_own():
     assert np.abs(after[1] - before[1]).max() > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_training_learns_a_separable_set_repeatably(name):
     synthetic, labels = separable()
@@ -148,6 +150,7 @@ def test_training_learns_a_separable_set_repeatably(name):
     assert np.abs(leaves(trained[0]) - leaves(trained[1])).max() > 1e-2
 
 
+@pytest.mark.slow
 def test_training_on_learned_labels_stays_finite_and_learns_their_largest_entries():
     synthetic, labels = separable()
     learned = synthetic._replace(labels=50 * synthetic.labels)
@@ -164,6 +167,7 @@ def test_every_image_is_seen_once_an_epoch():
     assert not np.array_equal(np.concatenate(batches), np.concatenate(other))
 
 
+@pytest.mark.slow
 def test_all_seeds_together_train_as_one_after_another():
     synthetic, _ = separable()
     synthetic = synthetic._replace(labels=training.targets(synthetic.labels))
@@ -179,6 +183,7 @@ def test_images_too_small_for_the_network_raise():
         training.train(convnet(2, depth=3, width=2), small, [0], RECIPE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dispatched", [3, 4, 100])
 @pytest.mark.parametrize("block", [1, 3, 7, 100])
 def test_logits_do_not_depend_on_the_block(block, dispatched, monkeypatch):

@@ -49,6 +49,7 @@ def still(key, training, synthetic, data):
     return training._replace(variables=jax.tree.map(lambda leaf: leaf + 1, training.variables))
 
 
+@pytest.mark.slow
 def test_fresh_networks_differ_at_every_step_and_come_from_the_key():
     synthetic, data = problem()
     path = trajectory.fresh(NETWORK)
@@ -58,6 +59,7 @@ def test_fresh_networks_differ_at_every_step_and_come_from_the_key():
     np.testing.assert_allclose(leaves(found[1]), leaves(expected), rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("warm", [False, True])
 def test_a_network_is_kept_for_a_period_and_taught_between_steps(warm):
     synthetic, data = problem()
@@ -71,6 +73,7 @@ def test_a_network_is_kept_for_a_period_and_taught_between_steps(warm):
     assert np.abs(leaves(found[3]) - leaves(found[0])).max() > 1e-2
 
 
+@pytest.mark.slow
 def test_networks_of_a_pool_take_turns_with_ages_apart():
     synthetic, data = problem()
     found = follow(trajectory.trained(NETWORK, still, SGD, period=4, pool=2), 16, synthetic, data)
@@ -80,6 +83,7 @@ def test_networks_of_a_pool_take_turns_with_ages_apart():
     np.testing.assert_array_equal(means[1::2], [0, 1, 0, 1, 2, 3, 0, 1])
 
 
+@pytest.mark.slow
 def test_a_lesson_on_the_synthetic_set_is_gradient_descent_on_it():
     synthetic, data = problem()
     variables = NETWORK.init(KEY, synthetic.images)
@@ -112,6 +116,7 @@ def robust_loss(variables, synthetic, data, index):
     return loss
 
 
+@pytest.mark.slow
 def test_a_robust_lesson_follows_the_gradient_of_its_risk_and_not_of_the_mean(x64):
     synthetic, data = problem(dtype=jnp.float64)
     variables = jax.tree.map(lambda leaf: leaf.astype(float), NETWORK.init(KEY, synthetic.images))
@@ -133,6 +138,7 @@ def test_the_gradient_of_the_robust_inner_loss_agrees_with_finite_differences(x6
     check_grads(jax.jit(loss), (variables,), order=1, modes=("rev",), atol=1e-6, rtol=1e-6, eps=1e-7)
 
 
+@pytest.mark.slow
 def test_groups_of_the_data_serve_in_the_place_of_the_nearest():
     synthetic, data = problem()
     variables = NETWORK.init(KEY, synthetic.images)
@@ -174,9 +180,19 @@ PATHS = {
 }
 
 
+# An objective sees a trajectory's variables alone: every one of the two once, and not every pair.
+PAIRS = {
+    "fresh": distribution_matching,
+    "on synthetic": gradient_matching,
+    "on real": gradient_matching,
+    "pooled": distribution_matching,
+}
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PATHS)
-@pytest.mark.parametrize("make", [gradient_matching, distribution_matching])
-def test_every_trajectory_serves_every_objective_and_repeats_itself(name, make):
+def test_every_trajectory_serves_an_objective_and_repeats_itself(name):
+    make = PAIRS[name]
     synthetic, data = problem()
     across = risk.grouped(risk.mean, risk.mean, 2)
     distiller = compose(make(NETWORK, 2), stratified(12, 2), across, optax.sgd(0.05, 0.5), trajectory=PATHS[name])
@@ -191,6 +207,7 @@ def test_every_trajectory_serves_every_objective_and_repeats_itself(name, make):
     np.testing.assert_allclose(leaves(rest.params), leaves(state.params), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_matching_brings_a_distant_set_to_the_data():
     network = convnet(2, depth=1, width=8)
     synthetic, data = problem(64)
