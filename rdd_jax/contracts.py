@@ -7,21 +7,28 @@ than one function are named tuples beside their members: `rdd_jax.networks.Netwo
 `rdd_jax.distill.Distiller`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from rdd_jax.types import Batch, Data, Examples, Losses, PRNGKey, Splits, Synthetic
-
-if TYPE_CHECKING:
-    from rdd_jax.distill import Info, State
-    from rdd_jax.grouping import Groups, Subject
-    from rdd_jax.networks.training import Training
-    from rdd_jax.selection import Pool, Selection, Strata
+from rdd_jax.types import (
+    Batch,
+    Data,
+    Examples,
+    Groups,
+    Info,
+    Losses,
+    PRNGKey,
+    Selection,
+    Splits,
+    State,
+    Strata,
+    Subject,
+    Synthetic,
+    Training,
+)
 
 __all__ = [
     "Augment",
@@ -179,8 +186,8 @@ class FitGroups(Protocol):
 class Score(Protocol):
     """How much each example matters. Members: `rdd_jax.selection.SCORES`."""
 
-    def __call__(self, seed: int, pool: Pool, m: int, /) -> Float[np.ndarray, " n"]:
-        """Not negative; ``m`` examples are to be taken from ``pool``."""
+    def __call__(self, seed: int, pool: Any, m: int, /) -> Float[np.ndarray, " n"]:
+        """Not negative; ``m`` examples are to be taken from ``pool``, a `rdd_jax.selection.Pool`."""
         ...
 
 
@@ -199,8 +206,8 @@ class Draw(Protocol):
 class Select(Protocol):
     """Chooses real examples. Members: `rdd_jax.selection.SELECTIONS`."""
 
-    def __call__(self, seed: int, pool: Pool, strata: Strata, /) -> Selection:
-        """``strata.take[s]`` examples of every stratum."""
+    def __call__(self, seed: int, pool: Any, strata: Strata, /) -> Selection:
+        """``strata.take[s]`` examples of every stratum of ``pool``, a `rdd_jax.selection.Pool`."""
         ...
 
 

@@ -9,13 +9,13 @@ Example::
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Float, Key
 from threadpoolctl import threadpool_limits
 
 from rdd_jax.augment import none
@@ -25,38 +25,9 @@ from rdd_jax.parameterise import Parameterisation, pixels
 from rdd_jax.risk import mean, overall
 from rdd_jax.sampling import uniform
 from rdd_jax.trajectory import Trajectory, kernel_only
-from rdd_jax.types import Batch, Examples, Losses, PRNGKey, Synthetic
+from rdd_jax.types import Batch, Examples, Info, Losses, PRNGKey, State, Synthetic
 
 __all__ = ["DISPATCH", "Distiller", "Diverged", "Info", "State", "compose", "one_blas_thread", "over_seeds"]
-
-
-Numbers = Array | np.ndarray
-
-
-class State(NamedTuple):
-    """All that a run is: one pytree, to be saved and taken up again.
-
-    ``networks`` is what the trajectory keeps; None where there is no network.
-    """
-
-    params: Any
-    fixed: Any
-    optimizer: Any
-    step: Int[Array, "*s"]
-    networks: Any = None
-
-
-class Info(NamedTuple):
-    """What a step tells; never fed back. From `Distiller.run` NumPy arrays with a leading axis of steps."""
-
-    loss: Float[Numbers, "*s"]
-    """The risk, which is what is minimised."""
-    gradient_norm: Float[Numbers, "*s"]
-    """The Euclidean norm of its gradient with respect to all parameters."""
-    by_group: Float[Numbers, "*s g"]
-    """The mean loss of every group; NaN where the batch had none of it."""
-    finite: Bool[Numbers, "*s"]
-    """False where loss or gradient was not finite: the step then left the state as it was."""
 
 
 class Diverged(RuntimeError):

@@ -3,7 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,10 +14,7 @@ from rdd_jax.datasets.npz import integer_labels
 from rdd_jax.datasets.preprocess import Prepared, Preprocess
 from rdd_jax.errors import InputError
 from rdd_jax.files import check_new, read_npz, write_npz
-from rdd_jax.types import Synthetic, as_pixels, centred_one_hot
-
-if TYPE_CHECKING:
-    from rdd_jax.distill import State
+from rdd_jax.types import State, Synthetic, as_pixels, centred_one_hot
 
 __all__ = [
     "SavedSet",
@@ -79,7 +76,7 @@ def load_set(file: Path | str) -> SavedSet:
     return SavedSet(synthetic, Preprocess.from_arrays(arrays), tuple(str(name) for name in arrays["class_names"]))
 
 
-def save_state(folder: Path | str, state: "State") -> None:
+def save_state(folder: Path | str, state: State) -> None:
     """Writes the state of a distiller into a new folder, with Orbax.
 
     Raises:
@@ -93,7 +90,7 @@ def save_state(folder: Path | str, state: "State") -> None:
         checkpointer.save(folder, state)
 
 
-def load_state(folder: Path | str, like: "State") -> "State":
+def load_state(folder: Path | str, like: State) -> State:
     """The state that `save_state` wrote, in the form, and on the devices, of ``like``: that of ``distiller.init``.
 
     Raises:
@@ -114,7 +111,7 @@ def load_state(folder: Path | str, like: "State") -> "State":
             raise InputError(f"{str(folder)!r} holds no state of this form: {error}") from error
 
 
-def _check_form(found: Any, like: "State") -> None:
+def _check_form(found: Any, like: State) -> None:
     """Raises `ValueError` where the arrays of the two are not of the same shapes and dtypes."""
     has, wanted = (
         Counter(f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]" for leaf in jax.tree.leaves(tree))

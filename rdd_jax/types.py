@@ -5,13 +5,14 @@ preprocessing); a sampler draws a `Batch` from them; an objective returns `Losse
 learned is a `Synthetic` set.
 """
 
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from rdd_jax.errors import InputError
 
@@ -19,10 +20,18 @@ __all__ = [
     "Batch",
     "Data",
     "Examples",
+    "Groups",
+    "Info",
     "Losses",
+    "Numbers",
     "PRNGKey",
+    "Selection",
     "Splits",
+    "State",
+    "Strata",
+    "Subject",
     "Synthetic",
+    "Training",
     "as_pixels",
     "centred_one_hot",
 ]
@@ -148,6 +157,118 @@ class Splits(NamedTuple):
     validation: Data
     test: Data
     name: str
+
+
+# --- what steps, groupings, selections and trainings keep ----------------------------------------------
+
+Numbers = Array | np.ndarray
+
+
+class State(NamedTuple):
+    """All that a run is: one pytree, to be saved and taken up again.
+
+    ``networks`` is what the trajectory keeps; None where there is no network.
+    """
+
+    params: Any
+    fixed: Any
+    optimizer: Any
+    step: Int[Array, "*s"]
+    networks: Any = None
+
+
+class Info(NamedTuple):
+    """What a step tells; never fed back. From `Distiller.run` NumPy arrays with a leading axis of steps."""
+
+    loss: Float[Numbers, "*s"]
+    """The risk, which is what is minimised."""
+    gradient_norm: Float[Numbers, "*s"]
+    """The Euclidean norm of its gradient with respect to all parameters."""
+    by_group: Float[Numbers, "*s g"]
+    """The mean loss of every group; NaN where the batch had none of it."""
+    finite: Bool[Numbers, "*s"]
+    """False where loss or gradient was not finite: the step then left the state as it was."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a grouping may look at.
+
+    Attributes:
+      images: ``[n, h, w, c]`` in model space; ``labels``: ``[n]`` integers in ``0..classes-1``.
+      given: ``[n]`` integers, the groups that came with the data, or None.
+      synthetic: the set as it is now; None where there is none yet.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    classes: int
+    given: np.ndarray | None = None
+    synthetic: Synthetic | None = None
+    _described: dict[Callable, np.ndarray] = field(default_factory=dict, repr=False)
+
+    def described(self, features: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        """``features(images)``, computed once however many groupings ask, and again after ``replace``."""
+        if features not in self._described:
+            self._described[features] = features(self.images)
+        return self._described[features]
+
+
+class Groups(NamedTuple):
+    """A group ``0..size-1`` within its class for every example."""
+
+    code: Int[np.ndarray, " n"]
+    size: int
+
+
+class Strata(NamedTuple):
+    """From each stratum a fixed number of examples is taken: ``take[s]`` of those with ``code == s``.
+
+    ``apart``: whether scores are about the stratum alone, so that each is covered for its own sake.
+    """
+
+    code: Int[np.ndarray, " n"]
+    take: Int[np.ndarray, " s"]
+    apart: bool = False
+
+    @property
+    def live(self) -> Iterator[tuple[Int[np.ndarray, " i"], int]]:
+        """``(members, how many to take)`` of every stratum that gives any."""
+        for s, m in enumerate(self.take.tolist()):
+            if m > 0:
+                yield np.flatnonzero(self.code == s), m
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What was chosen, stratum by stratum, and how.
+
+    Attributes:
+      index: the chosen examples; with independent draws one may occur more than once.
+      weight: how many examples each stands for; sums over the chosen estimate sums over the pool. Unbiased where
+        the choice was drawn.
+      score: of every example of the pool, by the method's own measure.
+      probability: of every example: the expected number of times that it is chosen. 1 or 0 where nothing is drawn.
+    """
+
+    index: Int[np.ndarray, " m"]
+    weight: Float[np.ndarray, " m"]
+    score: Float[np.ndarray, " n"]
+    probability: Float[np.ndarray, " n"]
+
+    def merged(self, labels: np.ndarray) -> tuple[Int[np.ndarray, " u"], Float[np.ndarray, " u"]]:
+        """Every chosen example once, class by class, with the sum of its weights."""
+        chosen, where = np.unique(self.index, return_inverse=True)
+        order = np.argsort(labels[chosen], kind="stable")
+        return chosen[order], np.bincount(where, self.weight)[order]
+
+
+class Training(NamedTuple):
+    """A network in training. ``average`` follows ``variables`` exponentially."""
+
+    variables: Any
+    optimizer: Any
+    average: Any = None
 
 
 def _check_images(images: np.ndarray) -> None:

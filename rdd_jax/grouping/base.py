@@ -1,47 +1,15 @@
 """What a grouping looks at and gives, and the (class, group) cells that a risk sees."""
 
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int
 
-from rdd_jax.contracts import Features, FitGroups
+from rdd_jax.contracts import FitGroups
 from rdd_jax.errors import InputError
-from rdd_jax.types import Synthetic
+from rdd_jax.types import Groups, Subject
 
 __all__ = ["Grouping", "Groups", "Subject", "cells", "check_least", "product"]
-
-
-@dataclass(frozen=True)
-class Subject:
-    """What a grouping may look at.
-
-    Attributes:
-      images: ``[n, h, w, c]`` in model space; ``labels``: ``[n]`` integers in ``0..classes-1``.
-      given: ``[n]`` integers, the groups that came with the data, or None.
-      synthetic: the set as it is now; None where there is none yet.
-    """
-
-    images: np.ndarray
-    labels: np.ndarray
-    classes: int
-    given: np.ndarray | None = None
-    synthetic: Synthetic | None = None
-    _described: dict[Features, np.ndarray] = field(default_factory=dict, repr=False)
-
-    def described(self, features: Features) -> np.ndarray:
-        """``features(images)``, computed once however many groupings ask, and again after ``replace``."""
-        if features not in self._described:
-            self._described[features] = features(self.images)
-        return self._described[features]
-
-
-class Groups(NamedTuple):
-    """A group ``0..size-1`` within its class for every example."""
-
-    code: Int[np.ndarray, " n"]
-    size: int
 
 
 class Grouping(NamedTuple):

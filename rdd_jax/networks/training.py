@@ -16,7 +16,7 @@ from rdd_jax.contracts import Augment
 from rdd_jax.errors import InputError
 from rdd_jax.kernels.gram import row_blocks
 from rdd_jax.networks.base import Network, check_batch, check_images
-from rdd_jax.types import PRNGKey, Synthetic
+from rdd_jax.types import PRNGKey, Synthetic, Training
 
 __all__ = ["DISPATCHED", "Recipe", "Training", "cross_entropy", "logits", "mean_loss", "targets", "train", "update"]
 
@@ -106,14 +106,6 @@ def _batches(key: PRNGKey, images: int, batch: int) -> list[Array]:
     """The indices of one epoch's batches."""
     order = jax.random.permutation(key, images)
     return [order[start : start + batch] for start in range(0, images, batch)]
-
-
-class Training(NamedTuple):
-    """A network in training. ``average`` follows ``variables`` exponentially."""
-
-    variables: Any
-    optimizer: Any
-    average: Any = None
 
 
 def update(loss: Callable, optimizer: optax.GradientTransformation, carry: Training, *batch: Array) -> Training:
