@@ -1,12 +1,15 @@
 """A family of pieces by name: the one place where a name is typed.
 
 The command line, its help, the documentation and the contract tests of a family all read its registry, so that a new
-member is one file, and one line in the registry.
+member is one file, and one line in the registry::
+
+    "semideviation": "rdd_jax.risk.semideviation:semideviation",
 """
 
+import importlib
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from rdd_jax.errors import unknown
 
@@ -20,7 +23,8 @@ class Registry(dict[str, Callable[..., T]]):
 
     Args:
       what: a member in words, for messages.
-      members: factories; a parameter without a default must be among the options that `make` is given.
+      members: factories, or ``"module:name"`` of such, imported when first asked for; a parameter without a default
+        must be among the options that `make` is given.
 
     >>> shapes = Registry("shape", {"ball": lambda radius=1.0: radius, "cube": lambda side: side})
     >>> shapes.make("cube", side=3, radius=2.0)
@@ -31,9 +35,16 @@ class Registry(dict[str, Callable[..., T]]):
     rdd_jax.errors.InputError: unknown shape 'bal': did you mean ball? choose from ball, cube
     """
 
-    def __init__(self, what: str, members: Mapping[str, Callable[..., T]]):
-        super().__init__(members)
+    def __init__(self, what: str, members: Mapping[str, Callable[..., T] | str]):
+        super().__init__(cast(Mapping[str, Callable[..., T]], members))
         self.what = what
+
+    def __getitem__(self, name: str) -> Callable[..., T]:
+        member = super().__getitem__(name)
+        if isinstance(member, str):
+            module, _, attribute = member.partition(":")
+            member = self[name] = getattr(importlib.import_module(module), attribute)
+        return member
 
     def __missing__(self, name: str) -> Callable[..., T]:
         raise unknown(self.what, name, self)

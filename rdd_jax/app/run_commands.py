@@ -79,8 +79,8 @@ def _methods_parser() -> ArgumentParser:
         epilog="`rdd distill METHOD --help` has the options of a method, with its published settings.",
     )
     methods = parser.add_argument_group("methods")
-    for name, method in METHODS.items():
-        methods.add_argument(name, help=method.__doc__, nargs="?")
+    for name in METHODS:
+        methods.add_argument(name, help=METHODS[name].__doc__, nargs="?")
     _add_run(parser)
     return parser
 
@@ -101,7 +101,7 @@ def _said(config: Method, arguments: Sequence[str]) -> dict[str, Any]:
 def _elsewhere(flag: str) -> str:
     """Which methods have an option."""
     name = flag.removeprefix("--").removeprefix("no-").replace("-", "_")
-    having = [key for key, method in METHODS.items() if name in {field.name for field in options.options(method())}]
+    having = [key for key in METHODS if name in {field.name for field in options.options(METHODS.make(key))}]
     return f"it is one of {', '.join(having)}" if having else ""
 
 

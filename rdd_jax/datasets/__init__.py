@@ -6,22 +6,25 @@
 
 from pathlib import Path
 
-from rdd_jax.contracts import Reader
 from rdd_jax.datasets import digits, folder, npz, tfds
 from rdd_jax.datasets.preprocess import Prepared, Preprocess, prepare
 from rdd_jax.datasets.splits import complete, stratified_split
 from rdd_jax.errors import InputError
-from rdd_jax.types import Splits
+from rdd_jax.registry import Registry
+from rdd_jax.types import Data, Splits
 
 __all__ = ["READERS", "Prepared", "Preprocess", "load", "prepare", "stratified_split"]
 
-READERS: dict[str, Reader] = {
-    "digits": digits.read,
-    "npz": npz.read,
-    "folder": folder.read,
-    "tfds": tfds.read,
-}
-"""Asked in this order; the first that knows the name reads it."""
+READERS: Registry[dict[str, Data] | None] = Registry(
+    "reader",
+    {
+        "digits": digits.read,
+        "npz": npz.read,
+        "folder": folder.read,
+        "tfds": tfds.read,
+    },
+)
+"""`rdd_jax.contracts.Reader`s, asked in this order; the first that knows the name reads it."""
 
 
 def load(name: str, seed: int = 0) -> Splits:
@@ -41,7 +44,7 @@ def load(name: str, seed: int = 0) -> Splits:
     Raises:
       InputError: the name is unknown, the set not prepared, the file missing, broken or not as above.
     """
-    for read in READERS.values():
-        if (parts := read(name)) is not None:
+    for kind in READERS:
+        if (parts := READERS[kind](name)) is not None:
             return complete(parts, Path(name).stem or name, seed)
     raise InputError(f"no data at {name!r}: there is no such folder, and files must end in .npz")

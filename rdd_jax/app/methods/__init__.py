@@ -60,4 +60,4 @@ def configured(method: str | Method, **given: Any) -> Method:
 
 def name_of(config: Method) -> str:
     """The name of a configuration's method."""
-    return next(name for name, method in METHODS.items() if type(config) is method)
+    return next(name for name in METHODS if type(config) is METHODS[name])

@@ -1,0 +1,130 @@
+"""A new risk, grouping, kernel, reader or method is one file, and one line in a registry: all else follows."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+# The file of a new member, as a user would write it; and the one line that the registry gets.
+RISK = '''
+"""The mean plus the upper semideviation (Ogryczak & Ruszczynski 1999)."""
+import jax.numpy as jnp
+from rdd_jax.risk import mean
+
+def semideviation(tau: float = 0.2):
+    def measure(losses, groups):
+        centre = mean(losses, groups)
+        above = jnp.maximum(losses.value - centre[losses.group], 0)
+        return centre + tau * mean(losses._replace(value=above), groups)
+    return measure
+'''
+GROUPING = '''
+"""The brighter and the darker images of every class."""
+import numpy as np
+from rdd_jax.grouping import Grouping, Groups
+
+def brightness():
+    def fit(seed, subject):
+        light = subject.images.mean((1, 2, 3))
+        middle = np.array([np.median(light[subject.labels == c]) for c in range(subject.classes)])
+        return Groups((light > middle[subject.labels]).astype(np.int32), 2)
+    return Grouping(fit)
+'''
+METHOD = '''
+"""KIP by absolute errors."""
+from dataclasses import dataclass
+import jax.numpy as jnp
+from rdd_jax.app import pieces
+from rdd_jax.app.methods.kip import Kip
+from rdd_jax.distill import compose
+from rdd_jax.kernels import krr
+from rdd_jax.types import Losses
+
+def absolute(kernel, reg):
+    def objective(key, model, synthetic, batch):
+        gram = kernel(synthetic.images, synthetic.images)
+        alpha = krr.solve(krr.factor(gram, reg), synthetic.labels)
+        error = kernel(batch.images, synthetic.images) @ alpha - batch.labels
+        return Losses(jnp.sum(jnp.abs(error), 1), batch.group, batch.weight)
+    return objective
+
+@dataclass(frozen=True)
+class AbsoluteKip(Kip):
+    """Kernel inducing points under the absolute error."""
+
+    def distiller(self, kernel, groups, classes):
+        return compose(
+            absolute(kernel, self.kernel.reg),
+            risk=pieces.risk_of(self.risk, groups),
+            **pieces.steps_of(self.batch, self.optimiser, groups),
+        )
+'''
+KERNEL = '''
+"""A Gaussian kernel."""
+import jax.numpy as jnp
+
+def gaussian(depth: int = 1):
+    def kernel(x1, x2):
+        a, b = x1.reshape(len(x1), -1), x2.reshape(len(x2), -1)
+        apart = jnp.sum(a**2, 1)[:, None] + jnp.sum(b**2, 1)[None, :] - 2 * a @ b.T
+        return jnp.exp(-apart / a.shape[1])
+    return kernel
+'''
+READER = '''
+"""Squares of two shades."""
+import numpy as np
+from rdd_jax.types import Data
+
+def read(name):
+    if name != "shades":
+        return None
+    labels = np.arange(80, dtype=np.int32) % 2
+    rng = np.random.default_rng(0)
+    images = (rng.integers(0, 60, (80, 6, 6, 1)) + 120 * labels[:, None, None, None]).astype(np.uint8)
+    return {"train": Data(images, labels, ("dark", "light"))}
+'''
+FILES = {"my_risk": RISK, "my_grouping": GROUPING, "my_method": METHOD, "my_kernel": KERNEL, "my_reader": READER}
+LINES = """
+from rdd_jax import datasets, grouping, kernels, risk
+risk.MEASURES["semideviation"] = "my_risk:semideviation"
+grouping.GROUPINGS["brightness"] = "my_grouping:brightness"
+kernels.KERNELS["gaussian"] = "my_kernel:gaussian"
+datasets.READERS["shades"] = datasets.READERS.pop("tfds") and "my_reader:read"
+from rdd_jax.app import methods
+methods.METHODS["absolute-kip"] = "my_method:AbsoluteKip"
+"""
+
+
+@pytest.fixture
+def rdd(tmp_path):
+    """The command line of a library that has the new members."""
+    for name, text in FILES.items():
+        (tmp_path / f"{name}.py").write_text(text)
+    start = f"{LINES}\nimport sys\nfrom rdd_jax.app.cli import main\nsys.exit(main(sys.argv[1:]))"
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+
+    def run(*arguments):
+        words = [sys.executable, "-c", start, *map(str, arguments)]
+        return subprocess.run(words, capture_output=True, text=True, env=environment, check=False)
+
+    return run
+
+
+@pytest.mark.slow
+def test_new_members_are_on_the_command_line_in_the_help_and_in_a_run(rdd, tmp_path):
+    assert "Kernel inducing points under the absolute error." in rdd("distill", "--help").stdout
+    page = rdd("distill", "absolute-kip", "--help").stdout
+    assert all(name in page for name in ("semideviation", "brightness", "gaussian"))
+    options = ["--grouping", "brightness", "--across", "mean+semideviation", "--kernel", "gaussian"]
+    options += ["--data", "shades", "--ipc", "2", "--steps", "30", "--batch", "50", "--seeds", "1", "--no-baselines"]
+    done = rdd("distill", "absolute-kip", *options, "--out", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert report["method"] == "absolute-kip"
+    assert report["found_groups"]["groups"] == 4
+    assert report["evaluations"][0]["mean"] > 0.9
+    refused = rdd("distill", "absolute-kip", *options, "--within", "semideviaton", "--out", tmp_path / "other")
+    assert refused.returncode == 2
+    assert "did you mean semideviation" in refused.stderr
