@@ -54,9 +54,15 @@ def write_json(file: Path, value: Any) -> None:
 
 
 def write_npz(file: Path, **arrays: np.ndarray) -> None:
-    """``np.savez`` that either writes the whole file or leaves what was there."""
+    """``np.savez`` that either writes the whole file or leaves what was there.
+
+    Raises:
+      TypeError: an array of objects, which would be pickled.
+    """
+    if objects := [key for key, array in arrays.items() if np.asarray(array).dtype.hasobject]:
+        raise TypeError(f"{', '.join(objects)} hold objects: only numbers and texts are written")
     with _replacing(file) as stream:
-        np.savez(stream, allow_pickle=False, **arrays)
+        np.savez(stream, **arrays)
 
 
 def read_npz(path: Path) -> dict[str, np.ndarray]:

@@ -26,8 +26,8 @@ def test_kip_learns_on_real_data(name, at_least, tmp_path):
 )
 def test_groups_of_real_data_are_reported(name, options, groups, tmp_path):
     out = tmp_path / name
-    arguments = f"distill kip --data {name} {options} --ipc 1 --steps 20 --batch 500 --seeds 1 --no-baselines --out {out}"
-    assert main(arguments.split()) == 0
+    arguments = f"distill kip --data {name} {options} --ipc 1 --steps 20 --batch 500 --seeds 1 --no-baselines"
+    assert main([*arguments.split(), "--out", str(out)]) == 0
     report = json.loads((out / "report.json").read_text())
     found = {e["metric"]: e for e in report["evaluations"]}
     assert {"worst_group", "adjusted", "deo_m", "deo_a", "cvar_error", "cluster_min"} <= set(found)

@@ -14,7 +14,7 @@ from rdd_jax.app import options
 from rdd_jax.app.commands import Export
 from rdd_jax.app.run_folder import Run
 from rdd_jax.errors import InputError
-from rdd_jax.files import check_new
+from rdd_jax.files import check_new, write_npz
 from rdd_jax.saving import SavedSet, load_set
 
 __all__ = ["export"]
@@ -101,7 +101,7 @@ def _encoded(image: np.ndarray) -> bytes:
 
 def _npz(folder: Path, saved: SavedSet) -> None:
     """The arrays, without anything of this library's own."""
-    np.savez(folder / "set.npz", allow_pickle=False, **_arrays(saved))
+    write_npz(folder / "set.npz", **_arrays(saved))
 
 
 def _arrays(saved: SavedSet) -> dict[str, np.ndarray]:
