@@ -51,6 +51,7 @@ def test_png(run, tmp_path, monkeypatch):
     folder = exported(run, "png", tmp_path)
     found = snippet(folder, monkeypatch)
     np.testing.assert_allclose(found["pixels"][..., None], np.clip(pixels_of(run), 0, 1), atol=0.5 / 255 + 1e-6)
+    np.testing.assert_allclose(found["model_space"](pixels_of(run)), run.saved.synthetic.images, atol=1e-4)
     assert found["classes"] == [str(c) for c in range(10) for _ in range(2)]
     with (folder / "labels.csv").open() as stream:
         rows = list(csv.DictReader(stream))
@@ -64,6 +65,7 @@ def test_parquet(run, tmp_path, monkeypatch):
     found = snippet(exported(run, "parquet", tmp_path), monkeypatch)
     np.testing.assert_array_equal(found["pixels"], pixels_of(run))
     np.testing.assert_allclose(found["labels"], run.saved.synthetic.labels + 0.1, atol=1e-5)
+    np.testing.assert_allclose(found["model_space"](pixels_of(run)), run.saved.synthetic.images, atol=1e-4)
     assert found["table"]["image"][0]["bytes"].startswith(b"\x89PNG")
 
 

@@ -40,6 +40,7 @@ def export(config: Export) -> Path:
         folder = Path(name) / "made"
         folder.mkdir()
         write(folder, saved)
+        write_npz(folder / "preprocess.npz", **saved.preprocess.to_arrays())
         (folder / "preprocess.json").write_text(json.dumps(_preprocessing(saved), indent=2) + "\n")
         (folder / "README.md").write_text(_readme(saved, snippet))
         folder.rename(out)
@@ -63,7 +64,7 @@ def _classes(saved: SavedSet) -> np.ndarray:
 
 
 def _preprocessing(saved: SavedSet) -> dict[str, Any]:
-    """What takes pixels to the space that the set was learned in; the matrix of ZCA is in the arrays alone."""
+    """What takes pixels to the space that the set was learned in; the matrix of ZCA is in ``preprocess.npz`` alone."""
     kind = saved.preprocess.kind
     values: dict[str, Any] = {"kind": kind, "class_names": list(saved.class_names)}
     if saved.preprocess.basis is None:
@@ -123,7 +124,7 @@ def _torch(folder: Path, saved: SavedSet) -> None:
         raise InputError("--to torch needs PyTorch: pip install torch, or export --to npz") from error
     arrays = _arrays(saved)
     values: dict[str, Any] = {
-        key: torch.from_numpy(np.ascontiguousarray(array)) for key, array in arrays.items() if array.dtype.kind in "fi"
+        key: torch.from_numpy(np.array(array)) for key, array in arrays.items() if array.dtype.kind in "fi"
     }
     for key in ("pixels", "images"):
         values[key] = values[key].permute(0, 3, 1, 2).contiguous()
@@ -152,6 +153,17 @@ def _parquet(folder: Path, saved: SavedSet) -> None:
 
 # --- how to load it ----------------------------------------------------------------------------------
 
+MODEL_SPACE = """
+with np.load("{file}") as file:
+    data = dict(file)
+mean, scale = data["preprocess_mean"], data["preprocess_scale"]
+if data["preprocess"] == "zca":
+    matrix = (data["preprocess_basis"].T * scale) @ data["preprocess_basis"]
+    model_space = lambda pixels: ((pixels - mean).reshape(len(pixels), -1) @ matrix).reshape(pixels.shape)
+else:
+    model_space = lambda pixels: (pixels - mean) * scale  # pixels [n, h, w, c] in [0, 1]
+"""
+
 PNG = """from pathlib import Path
 import numpy as np
 from PIL import Image
@@ -159,20 +171,14 @@ from PIL import Image
 files = sorted(Path(".").glob("*/*.png"))
 pixels = np.stack([np.asarray(Image.open(file)) for file in files]) / 255  # rounded to 8 bits
 classes = [file.parent.name for file in files]
-"""
+""" + MODEL_SPACE.format(file="preprocess.npz")
 
-NPZ = """import numpy as np
-
-with np.load("set.npz") as file:
-    data = dict(file)
-images, labels = data["images"], data["labels"]  # [m, h, w, c] in model space; [m, k] distributions over classes
-if data["preprocess"] == "zca":
-    basis, mean = data["preprocess_basis"], data["preprocess_mean"]
-    matrix = (basis.T * data["preprocess_scale"]) @ basis
-    model_space = lambda pixels: ((pixels - mean).reshape(len(pixels), -1) @ matrix).reshape(pixels.shape)
-else:
-    model_space = lambda pixels: (pixels - data["preprocess_mean"]) * data["preprocess_scale"]  # pixels in [0, 1]
+NPZ = (
+    "import numpy as np\n"
+    + MODEL_SPACE.format(file="set.npz")
+    + """images, labels = data["images"], data["labels"]  # [m, h, w, c] in model space; [m, k] distributions
 """
+)
 
 TORCH = """import torch  # pyright: ignore[reportMissingImports]
 
@@ -195,7 +201,7 @@ import pyarrow.parquet as pq
 table = pq.read_table("set.parquet").to_pydict()  # datasets.load_dataset("parquet", ...) reads it too
 pixels = np.array([np.reshape(p, s) for p, s in zip(table["pixels"], table["shape"])], np.float32)
 labels = np.array(table["label"], np.float32)  # [m, k] distributions over classes
-"""
+""" + MODEL_SPACE.format(file="preprocess.npz")
 
 FORMS: dict[str, tuple[Callable[[Path, SavedSet], None], str]] = {
     "png": (_png, PNG),
