@@ -219,6 +219,7 @@ def test_derivatives_agree_with_finite_differences(name, x64):
         np.testing.assert_allclose(curvature, (gradient_above - gradient_below) / 2e-5, rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shared", [True, False])
 def test_dsa_picks_each_part_equally_often(shared, monkeypatch):
     for number, name in enumerate(augment.SHARED):
@@ -231,6 +232,7 @@ def test_dsa_picks_each_part_equally_often(shared, monkeypatch):
     assert agreed == 1 if shared else 0.08 <= agreed <= 0.25
 
 
+@pytest.mark.slow
 def test_dsa_draws_from_the_named_parts_only():
     out = over_keys(augment.dsa("flip+cutout"), np.ones((1, 4, 4, 1), np.float32))
     # Of ones a flip makes ones, and a cutout ones and zeros.
@@ -248,6 +250,7 @@ def test_what_trains_on_digits_does_not_mirror(name, mirrors):
     assert (sides[0] > sides[1] + 1e-5).any() == mirrors
 
 
+@pytest.mark.slow
 def test_dc_moves_scales_and_turns():
     image = np.zeros((1, 28, 28, 1), np.float32)
     image[:, 4:24, 12:16] = 1
@@ -308,6 +311,7 @@ def test_augmentations_keep_the_shape_and_repeat_with_the_key(name):
         assert (out != apply(jax.random.key(1), jnp.asarray(IMAGES))).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("part", [*map(augment.augment_by_name, augment.AUGMENTATIONS), *SHARED.values()])
 def test_every_augmentation_keeps_shape_and_dtype(part, dtype, x64):

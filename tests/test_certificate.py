@@ -35,6 +35,7 @@ def test_needed_and_bought_are_inverse(eps, bound):
     np.testing.assert_allclose(chance, 0.1, rtol=0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("eps", "delta"), [(0.0, 0.1), (-1.0, 0.1), (0.5, 0.0), (0.5, 1.0)])
 def test_eps_and_delta_out_of_range(eps, delta):
     with pytest.raises(InputError, match=r"eps is|delta is"):
@@ -86,6 +87,7 @@ def test_choosing_everything_is_without_error():
     assert "no theorem" in " ".join(found.sentences())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strata", ["all", "class"])
 def test_a_certified_size_keeps_its_promise(strata):
     """eps 0.5 with delta 0.1: at most 10 % of the draws may be worse; measured exactly, over all regressors."""

@@ -71,6 +71,7 @@ def test_products_equal_the_convolution(case, x64):
 BETWEEN = [(1, 2), (5, 12), (5, 12), (15, 17), (15, 17), (1, 5), (1, 3), (0, 2)]
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(st.tuples(*(st.integers(*ends) for ends in BETWEEN)))
 def test_outputs_and_gradients_have_the_shape_of_the_convolution_s(case):

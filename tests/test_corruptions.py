@@ -42,6 +42,7 @@ def apply(name, pixels, severity=3, seed=0):
 # --- the contract ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("severity", [1, 5])
 @pytest.mark.parametrize("name, shape", CASES)
 def test_every_corruption_keeps_its_contract(name, shape, severity):

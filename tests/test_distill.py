@@ -56,6 +56,7 @@ def joined(*parts):
     return Info(*map(np.concatenate, zip(*parts, strict=True)))
 
 
+@pytest.mark.slow
 def test_one_step_is_the_update_by_hand():
     examples, synthetic = problem()
     sampler, optimizer = balanced(8), optax.adam(0.1)
@@ -95,6 +96,7 @@ def test_one_step_is_the_update_by_hand():
     assert (int(before.step), int(after.step), bool(info.finite)) == (1, 2, True)
 
 
+@pytest.mark.slow
 def test_weights_and_groups_of_a_batch_reach_the_risk():
     examples, synthetic = problem()
     first_pixel = lambda *given: Losses(given[-1].images[:, 0, 0, 0], given[-1].group, given[-1].weight)  # noqa: E731
@@ -122,6 +124,7 @@ def first_pixels(groups, weight):
     return distiller.step(KEY, distiller.init(problem()[1]), examples)[1]
 
 
+@pytest.mark.slow
 def test_the_loss_of_every_group_is_told_and_nan_where_there_is_none():
     info = first_pixels(5, [1.0, 3, 1, 0, 0.5, 2])
     expected = [(1 + 0.5 * 16) / 1.5, (3 * 2 + 4 + 2 * 32) / 6, np.nan, np.nan, np.nan]  # 3 has no weight
@@ -129,6 +132,7 @@ def test_the_loss_of_every_group_is_told_and_nan_where_there_is_none():
     assert (info.loss, info.finite) == (32, True)  # what is told is not what is minimised
 
 
+@pytest.mark.slow
 def test_without_groups_the_mean_of_all_is_told():
     np.testing.assert_allclose(first_pixels(None, np.ones(6)).by_group, [PIXELS.mean()], rtol=1e-6)
     weight = np.array([1.0, 3, 1, 0, 0.5, 2])
@@ -346,6 +350,7 @@ def test_one_seed_that_is_not_finite_ends_all_and_names_the_step(bad):
 # --- what a distiller is made of ---------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "optimizer",
     [
@@ -382,8 +387,7 @@ def stax_ntk(x1, x2):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kernel", [rbf, stax_ntk])
-@pytest.mark.parametrize("make", [objectives.kip, objectives.kip_solved])
+@pytest.mark.parametrize("make, kernel", [(objectives.kip, stax_ntk), (objectives.kip_solved, rbf)])
 def test_kernels_of_your_own_are_learned_with(kernel, make):
     examples, synthetic = problem()
     distiller = compose(make(kernel, 1e-3), everything, optimizer=optax.adam(0.05))
@@ -525,6 +529,7 @@ def test_a_risk_over_groups_lifts_the_worst_group(across, without_groups):
     assert robust_average > 0.8
 
 
+@pytest.mark.slow
 def test_the_worst_group_is_lifted_by_the_gradient_of_the_risk():
     examples, start = conflict()
     across = risk.grouped(risk.mean, risk.worst, 4)
@@ -540,6 +545,7 @@ def test_the_worst_group_is_lifted_by_the_gradient_of_the_risk():
     assert results["whole"][1] > 1e-3
 
 
+@pytest.mark.slow
 def test_the_same_examples_in_other_groups_are_another_step():
     examples, start = conflict()
     distiller = compose(

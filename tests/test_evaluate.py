@@ -237,6 +237,7 @@ def test_intervals_bracket_the_accuracy_and_shrink_with_the_test_set(groups):
     assert again == line
 
 
+@pytest.mark.slow
 def test_intervals_are_averaged_over_seeds():
     several = dict.fromkeys((8, 14), synthetic())
     both = by_metric(evaluate("ours", several, "fake", RightFor(), against(groups=GROUPS)))
@@ -275,6 +276,7 @@ def test_the_test_set_is_prepared_with_its_clusters_and_corruptions():
     np.testing.assert_allclose(test.corrupted["invert"], expected, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_corruptions_and_clusters_are_measured_without_intervals():
     data = with_groups()
     ours = Synthetic(jnp.asarray(data.train[:4]), centred_one_hot(np.arange(4) % 2, 2))

@@ -167,6 +167,7 @@ def texture_loop(images, size=3, floor=1e-2):
     return np.hsplit((found - found.mean(0)) / found.std(0), 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "shape, size",
     [
@@ -269,6 +270,7 @@ def best_threshold(plain, changed):
     return best
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pair", PAIRS)
 def test_texture_sees_a_change_of_style(pair):
     make, change = PAIRS[pair]

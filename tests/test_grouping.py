@@ -90,6 +90,7 @@ def test_those_move_that_look_at_the_synthetic_set_or_are_drawn(name, temperatur
     assert made.moves == ("nearest" in name or ("kmeans" in name and temperature > 0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in GROUPINGS if name != "labels"])
 def test_given_groups_are_not_looked_at(name):
     np.testing.assert_array_equal(once(name).code, fit_strokes(name, given=None).code)
@@ -165,6 +166,7 @@ def test_shares_outside_0_to_1_raise(least):
         merged([1, 2], least)
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 2), st.integers(0, 4)), min_size=1, max_size=60),
@@ -288,6 +290,7 @@ def found_within(points, labels=None, seed=0, **options):
     return grouping.kmeans(pixels, **options).fit(seed, subject_of(points, labels)).code
 
 
+@pytest.mark.slow
 def test_kmeans_finds_blobs_within_every_class():
     rng = np.random.default_rng(0)
     labels, blob = rng.integers(0, 2, 400).astype(np.int32), rng.integers(0, 3, 400)
@@ -300,6 +303,7 @@ def test_kmeans_finds_blobs_within_every_class():
         assert partition(found.code[labels == c]) == partition(blob[labels == c])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_the_number_of_groups_is_found(seed):
     points, rare = two_blobs(seed)
@@ -503,6 +507,7 @@ def test_the_colours_of_digits_are_found(shift):
     assert match["adjusted_mutual_information_within_class"] > 0.8
 
 
+@pytest.mark.slow
 def test_plain_digits_are_hardly_split():
     subject = shifted("digits", "none")
     found = grouping.spurious().fit(0, subject)

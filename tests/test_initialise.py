@@ -47,6 +47,7 @@ def test_images_come_class_by_class(name):
     np.testing.assert_array_equal(np.round(images.mean((1, 2, 3)) / 20), np.repeat(np.arange(CLASSES), 4))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SELECTIONS)
 def test_selections_take_real_images_and_say_which(name):
     found = start(name, 5)

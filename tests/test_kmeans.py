@@ -56,6 +56,7 @@ def check_against_scikit_learn(points, rtol, weight=None):
     assert abs(int(ours.iterations) - theirs.n_iter_) <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("points", [cloud, wide])
 def test_same_start_same_minimum_as_scikit_learn(points):
     check_against_scikit_learn(points(), 1e-3)
@@ -70,6 +71,7 @@ def test_same_start_same_minimum_with_weights():
     check_against_scikit_learn(cloud(), 1e-3, weight)
 
 
+@pytest.mark.slow
 def test_own_seeds_are_as_good_as_those_of_scikit_learn():
     points = cloud()
     ours = [float(kmeans(key(seed), points, K).inertia) for seed in range(10)]
@@ -87,6 +89,7 @@ def test_blobs_are_the_clusters(offset):
         np.testing.assert_allclose(found.inertia, brute_force_inertia(points, found.centres)[0], rtol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("points", [cloud(), wide()], ids=["one chunk", "three chunks"])
 def test_result_belongs_together(points):
     for iterations in (1, 3, 100):
@@ -158,6 +161,7 @@ def test_weight_two_is_a_duplicate():
     np.testing.assert_allclose(weighted.inertia, copied.inertia, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_weight_zero_is_not_there():
     points = cloud(430)
     padded = np.concatenate([points, 1000 * cloud(170, seed=1)])
@@ -255,6 +259,7 @@ def test_within_classes_is_kmeans_of_each_class(where):
         np.testing.assert_array_equal(np.asarray(cluster)[labels == c], alone.assignment)
 
 
+@pytest.mark.slow
 def test_within_classes_in_float64(x64):
     points, labels = cloud(dtype=np.float64), np.arange(600) % 2
     centres = kmeans_within(key(), points, labels, 2, 3).centres

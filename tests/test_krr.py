@@ -52,6 +52,7 @@ def test_fit_and_predictions_are_those_of_scikit_learn(reg):
     np.testing.assert_allclose(regressor(x, budget=1), regressor(x), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_factor_and_solve_invert_the_ridged_gram_matrix(x64):
     full, b = gram(images(3, 5), images(3, 5)), targets(4, 5)
     ridged = full + 0.1 * np.trace(full) / 5 * np.eye(5)
@@ -71,6 +72,7 @@ def penalised_least_squares(support, x, y, reg, label_reg):
     return np.linalg.lstsq(rows, right)[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reg", [1e-12, 1e-1])
 @pytest.mark.parametrize("label_reg", [1e-4, 1e-2, 1.0])
 def test_solved_labels_are_the_penalised_least_squares(reg, label_reg, x64):
@@ -95,6 +97,7 @@ def test_solved_labels_in_float32_refit_to_the_least_squares_fit(reg):
     np.testing.assert_allclose(outputs, best, atol=2e-3)
 
 
+@pytest.mark.slow
 def test_solved_labels_do_not_depend_on_the_blocks():
     support, x, y = jnp.asarray(images(11, 4)), images(12, 23), targets(13, 23)
     whole = krr.label_solve(KERNEL, support, x, y, label_reg=1e-3)
@@ -103,6 +106,7 @@ def test_solved_labels_do_not_depend_on_the_blocks():
         np.testing.assert_allclose(krr.label_solve(KERNEL, support, x, y, 1e-6, 1e-3, budget), whole, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(5))
 def test_solved_labels_never_fit_the_data_worse_than_one_hot_labels(seed):
     rng = np.random.default_rng(seed)
@@ -119,12 +123,14 @@ def test_solved_labels_never_fit_the_data_worse_than_one_hot_labels(seed):
 DUPLICATES = jnp.ones((2, 2, 2, 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kernel, x", [(indefinite, jnp.asarray(images(14, 4))), (linear, DUPLICATES)])
 def test_kernels_that_are_not_positive_definite_are_refused(kernel, x):
     with pytest.raises(InputError, match=r"not positive definite with reg 1e-12 .* raise reg above"):
         krr.check_positive_definite(kernel, x, 1e-12)
 
 
+@pytest.mark.slow
 def test_a_ridge_large_enough_is_taken():
     krr.check_positive_definite(linear, DUPLICATES, 1e-3)
     krr.check_positive_definite(KERNEL, jnp.asarray(images(15, 10)), 1e-6)

@@ -47,6 +47,7 @@ def test_objectives_give_one_finite_loss_an_example_and_pass_group_and_weight_on
     np.testing.assert_array_equal(losses.weight, batch.weight)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_weight_two_counts_as_the_example_twice(name, x64):
     synthetic, batch = problem()
@@ -59,6 +60,7 @@ def test_weight_two_counts_as_the_example_twice(name, x64):
     np.testing.assert_allclose(gradient.images, gradient2.images, rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reg", [1e-6, 1e-1])
 def test_kip_is_half_the_squared_error_of_ridge_regression(reg, x64):
     synthetic, batch = problem()
@@ -71,6 +73,7 @@ def test_kip_is_half_the_squared_error_of_ridge_regression(reg, x64):
     np.testing.assert_allclose(objectives.kip(KERNEL, reg)(KEY, None, synthetic, batch).value, expected, rtol=1e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reg", [1e-6, 1e-1])
 def test_gradients_of_kip_agree_with_finite_differences(reg, x64):
     synthetic, batch = problem()
@@ -92,6 +95,7 @@ RISKS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RISKS)
 def test_gradients_of_robust_kip_agree_with_finite_differences(name, x64):
     synthetic, batch = problem()
@@ -118,6 +122,7 @@ def best_penalised(images, batch, mu, ridge):
     return errors, penalty, weight @ errors + penalty
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reg", [1e-12, 1e-1])
 @pytest.mark.parametrize("label_reg", [1e-3, 1e-1])
 def test_kip_solved_is_the_minimum_over_labels(reg, label_reg, x64):
@@ -129,6 +134,7 @@ def test_kip_solved_is_the_minimum_over_labels(reg, label_reg, x64):
     np.testing.assert_allclose(risk.overall(risk.mean)(losses), least, rtol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reg", [1e-12, 1e-1])
 @pytest.mark.parametrize("label_reg", [1e-3, 1e-1])
 def test_gradient_of_kip_solved_is_that_of_the_minimum(reg, label_reg, x64):
@@ -147,6 +153,7 @@ def test_gradient_of_kip_solved_is_that_of_the_minimum(reg, label_reg, x64):
         np.testing.assert_allclose(np.sum(gradient * direction), (up - down) / 2e-5, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_kip_solved_does_not_read_the_labels():
     synthetic, batch = problem(jnp.float32)
     other = synthetic._replace(labels=synthetic.labels + 1)

@@ -58,6 +58,7 @@ def texts(axes):
     return [text.get_text() for text in axes.texts]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(1, 1), (10, 2), (2, 10), (10, 10), (100, 60)])
 def test_heat_map_is_a_png_that_fits_a_page(shape):
     image = decoded(plots.heat_map(random_cells(*shape), names("class ", shape[0]), names("group ", shape[1])))

@@ -160,6 +160,7 @@ def test_risks_are_those_of_a_loop_over_groups(key, x64):
     np.testing.assert_allclose(value_and_gradient(key)(losses)[0], risk_loop(key, losses), rtol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", ["cvar(0.3)", PAIRS[0]], ids=str)
 def test_float32_stays_float32(key, x64):
     losses = table("float32")
@@ -180,6 +181,7 @@ def test_cvar_is_its_variational_form(tau, dtype, rtol, x64):
     np.testing.assert_allclose(risk.overall(risk.cvar(tau))(losses), expected, rtol=rtol)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [table, tied_table])
 def test_cvar_goes_from_the_mean_to_the_worst(make, x64):
     losses = make()
@@ -212,6 +214,7 @@ def test_overall_mean_is_the_weighted_mean_whatever_the_groups(x64):
     np.testing.assert_allclose(gradient[:3], np.array([1, 3, 0.5]) / 4.5, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_the_risk_of_rdd_by_hand(x64):
     # Tails of half: of 4 examples two, of 2 one, of 3 one and a half.
     losses = padded([1.0, 4, 2, 1, 6, 0, 1, 2, 3], [0, 0, 0, 0, 1, 1, 2, 2, 2])
@@ -261,6 +264,7 @@ def test_examples_without_weight_do_not_count(key, giant, x64):
 
 
 # Groups without weight have the measure 0: below positive losses, above negative ones.
+@pytest.mark.slow
 @pytest.mark.parametrize("shift", [0, -100])
 @every_pair
 def test_groups_without_weight_are_left_out(pair, shift, x64):
@@ -354,6 +358,7 @@ def test_batches_are_as_one_at_a_time(key, x64):
     np.testing.assert_allclose(over_a_batch(key)(losses, batch)[:9], expected, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_losses_groups_and_weights_and_gradients_may_all_be_batched(x64):
     losses = table()
     batch = jax.tree.map(lambda part: jnp.stack([part, part[::-1], jnp.roll(part, 3)]), losses)
@@ -386,6 +391,7 @@ def value_of(key, value, group, weight):
         return float(value_and_gradient(key)(padded(value, group, weight))[0])
 
 
+@pytest.mark.slow
 @every_risk
 @few
 @given(some_losses, st.permutations(range(12)), st.permutations(range(4)))
@@ -395,6 +401,7 @@ def test_neither_the_order_nor_the_names_of_groups_matter(key, losses, order, na
     np.testing.assert_allclose(value_of(key, *changed), value_of(key, *losses), rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.slow
 @every_risk
 @few
 @given(some_losses, st.integers(-400, 400))
@@ -413,6 +420,7 @@ def test_scaling_every_loss_scales_the_risk(key, losses, quarters):
     np.testing.assert_allclose(value_of(key, value * quarters / 4, group, weight), expected, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.slow
 @every_risk
 @few
 @given(some_losses, st.lists(st.integers(0, 8), min_size=12, max_size=12))
@@ -442,6 +450,7 @@ def test_many_ragged_groups_in_float32(name, spread):
     np.testing.assert_allclose(compiled(name, 1000)(losses), loop(name, losses, 1000), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_risk_of_many_ragged_groups_in_float32():
     losses, rdd = large(0), PAIRS[0]
     value, gradient = value_and_gradient(rdd, 1000)(losses)
@@ -449,6 +458,7 @@ def test_the_risk_of_many_ragged_groups_in_float32():
     np.testing.assert_allclose(gradient.sum(), ADDS[rdd], rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_least_tail_of_many_groups_is_their_worst():
     losses = large(4)
     tail = jax.jit(lambda losses: risk.cvar(1e-12)(losses, 1000))(losses)

@@ -24,8 +24,8 @@ KEY = jax.random.key(0)
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_samplers_draw_valid_indices_repeatably(name):
-    sample = sampler_by_name(name, 48, GROUPS)
-    index, weight = jax.jit(sample)(jax.random.key(0), DATA)
+    sample = jax.jit(sampler_by_name(name, 48, GROUPS))
+    index, weight = sample(jax.random.key(0), DATA)
     assert index.shape == weight.shape == (48,)
     assert index.min() >= 0
     assert index.max() < 24
@@ -132,6 +132,7 @@ def chance(strata, mix):
     return EVEN[strata] * ((1 - mix) * inside + mix / np.array([np.sum(code == c) for c in code]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strata", CODES)
 @pytest.mark.parametrize("mix", [0.1, 1.0])
 def test_importance_draws_by_the_formula_and_weighs_by_its_inverse(strata, mix):
@@ -143,6 +144,7 @@ def test_importance_draws_by_the_formula_and_weighs_by_its_inverse(strata, mix):
     np.testing.assert_allclose(weight, 1 / (24 * p[index]), rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strata", CODES)
 def test_importance_weights_make_the_mean_unbiased_and_vary_less_than_uniform_draws(strata):
     values = losses * (1 + 0.2 * np.sin(np.arange(24)))  # nearly what the draws are in proportion to
@@ -159,6 +161,7 @@ def test_importance_weights_make_the_mean_unbiased_and_vary_less_than_uniform_dr
         assert found.std() < 0.5 * means(plain).std()
 
 
+@pytest.mark.slow
 def test_without_weights_only_the_choice_between_groups_is_undone():
     index, weight = importance(500, 0.1, "group", unbiased=False, groups=GROUPS)(jax.random.key(0), DATA)
     np.testing.assert_allclose(weight, np.bincount(groups)[groups[index]] * 3 / 24, rtol=1e-6)

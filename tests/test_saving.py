@@ -10,14 +10,13 @@ from rdd_jax import files, load_set, load_state, objectives, save_set, save_stat
 from rdd_jax.datasets import preprocess
 from rdd_jax.distill import compose, over_seeds
 from rdd_jax.errors import InputError
-from rdd_jax.kernels import fc_ntk
+from rdd_jax.kernels import linear
 from rdd_jax.networks import mlp
 from rdd_jax.parameterise import pixels
 from rdd_jax.sampling import uniform
 from rdd_jax.saving import SavedSet
 from rdd_jax.types import Examples, Synthetic, centred_one_hot
 
-KERNEL = fc_ntk(1)
 NAMES = ("cat", "Löwe", "owl")
 
 
@@ -109,7 +108,7 @@ def test_missing_and_broken_files_are_named(tmp_path):
 
 KEY = jax.random.key(0)
 EXAMPLES = Examples(synthetic(30).images, synthetic(30).labels, jnp.zeros(30, int))
-KIP = compose(objectives.kip(KERNEL), uniform(8))
+KIP = compose(objectives.kip(linear), uniform(8))
 SGD = optax.sgd(0.1)
 NETWORK = mlp(3, width=4)
 MATCHING = compose(
@@ -145,9 +144,9 @@ def test_states_of_several_seeds_are_saved_together(tmp_path):
 OTHERS = {
     "more images": lambda: KIP.init(synthetic(6)),
     "fewer images": lambda: KIP.init(synthetic(2)),
-    "another optimiser": lambda: starts(compose(objectives.kip(KERNEL), optimizer=optax.sgd(0.1, momentum=0.9))),
-    "no moments": lambda: starts(compose(objectives.kip(KERNEL), optimizer=optax.sgd(0.1))),
-    "labels learned": lambda: starts(compose(objectives.kip(KERNEL), parameterisation=pixels("learned"))),
+    "another optimiser": lambda: starts(compose(objectives.kip(linear), optimizer=optax.sgd(0.1, momentum=0.9))),
+    "no moments": lambda: starts(compose(objectives.kip(linear), optimizer=optax.sgd(0.1))),
+    "labels learned": lambda: starts(compose(objectives.kip(linear), parameterisation=pixels("learned"))),
     "a network": lambda: starts(MATCHING),
     "float16": lambda: jax.tree.map(lambda leaf: leaf.astype(jnp.float16), starts(KIP)),
 }

@@ -104,6 +104,7 @@ def test_kernels_that_are_none_are_refused():
         krr_sensitivity_bound(lambda a, b: -linear(a, b), phi[:, :, None, None].astype(np.float32), y, 0.1, 6)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("z", [1, 5, 20, 39, 40, 50])
@@ -190,6 +191,7 @@ def test_kmeans_sensitivity_bounds_the_share_of_any_centres(seed, k):
     assert (bound >= worst - 1e-9).all()
 
 
+@pytest.mark.slow
 def test_kmeans_sensitivity_is_the_formula():
     # Two pairs: the clusters are plain, the distances to their centres 1 for all.
     points = np.array([[0.0], [2.0], [100.0], [102.0]])
@@ -233,6 +235,7 @@ def test_relative_losses_sum_to_one():
         relative_loss(np.array([1.0, -1.0]))
 
 
+@pytest.mark.slow
 def test_regression_loss_leaves_the_example_out():
     rng = np.random.default_rng(0)
     images = rng.standard_normal((20, 2, 2, 1)).astype(np.float32)

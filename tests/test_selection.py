@@ -107,6 +107,7 @@ def test_any_kernel_will_do(name):
         assert len(chosen(name, problem(kernel=kernel), 2).index) == 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SCORES)
 @pytest.mark.parametrize("scale", [1e-2, 30.0])
 def test_chances_do_not_change_with_the_scale_of_a_linear(name, scale):
@@ -163,7 +164,7 @@ def test_by_group_needs_groups():
 SCORE = np.array([0.0, 1, 2, 3, 10, 0.5])
 
 
-def many(draw, m, times=20_000, score=SCORE):
+def many(draw, m, times=6_000, score=SCORE):
     rng = np.random.default_rng(0)
     return [draw(rng, score, m) for _ in range(times)]
 
@@ -224,6 +225,7 @@ def test_scores_that_are_no_scores_are_refused(bad):
         by_score(0, score, strata_of(pool, "all", 1), distinct)
 
 
+@pytest.mark.slow
 def test_random_subsets_depend_on_the_seed_and_reach_every_example_equally_often():
     pool = problem(30)
     assert not np.array_equal(chosen("random", pool, 4).index, chosen("random", pool, 4, seed=1).index)

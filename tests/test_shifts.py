@@ -251,6 +251,7 @@ def test_grey_classes_of_cifar10_and_ones_own():
 # --- rare --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=6), st.floats(0.001, 0.5))
 @settings(deadline=None, max_examples=30)
 def test_rare_transforms_have_exact_counts(sizes, share):

@@ -104,6 +104,7 @@ def test_two_updates_equal_momentum_and_decay_by_hand():
         np.testing.assert_allclose(one, other, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_average_of_the_weights_is_what_is_tested():
     synthetic, network = three_classes(), from_flax(Linear())
     recipe = Recipe(epochs=6, learning_rate=0.5, momentum=0.0, weight_decay=0.0, average=0.8)

@@ -130,6 +130,7 @@ def test_a_robust_lesson_follows_the_gradient_of_its_risk_and_not_of_the_mean(x6
     assert moved @ plain / np.linalg.norm(moved) / np.linalg.norm(plain) < 0.999
 
 
+@pytest.mark.slow
 def test_the_gradient_of_the_robust_inner_loss_agrees_with_finite_differences(x64):
     synthetic, data = problem(dtype=jnp.float64)
     variables = jax.tree.map(lambda leaf: leaf.astype(float), NETWORK.init(KEY, synthetic.images))
@@ -160,6 +161,7 @@ def test_groups_of_the_data_serve_in_the_place_of_the_nearest():
     assert np.abs(leaves(of_data.variables) - leaves(plain.variables)).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_the_nearest_centre_is_one_of_the_same_class():
     rng = np.random.default_rng(0)
     points, centres = rng.standard_normal((30, 4)), rng.standard_normal((6, 4))

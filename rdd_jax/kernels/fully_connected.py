@@ -24,7 +24,7 @@ twice) the angle is exactly zero.
 """
 
 import math
-from functools import partial
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -80,6 +80,7 @@ def _(primals, tangents):
     return _kappa1(primals[0]), tangents[0] * _kappa0(primals[0])
 
 
+@cache  # one kernel for the same arguments: what is compiled for it is compiled once
 def fc_ntk(depth: int = 1, w_std: float = math.sqrt(2), b_std: float = 0.1) -> Kernel:
     """The NTK of a network of ``depth`` hidden ReLU layers; see the module for formula and precision.
 
@@ -97,6 +98,7 @@ def fc_ntk(depth: int = 1, w_std: float = math.sqrt(2), b_std: float = 0.1) -> K
     return _kernel(depth, w_std, b_std, tangent=True)
 
 
+@cache
 def fc_nngp(depth: int = 1, w_std: float = math.sqrt(2), b_std: float = 0.1) -> Kernel:
     """The NNGP kernel ``K_depth`` of the same network as `fc_ntk`; same arguments."""
     return _kernel(depth, w_std, b_std, tangent=False)
