@@ -62,7 +62,7 @@ def write_npz(file: Path, **arrays: np.ndarray) -> None:
     if objects := [key for key, array in arrays.items() if np.asarray(array).dtype.hasobject]:
         raise TypeError(f"{', '.join(objects)} hold objects: only numbers and texts are written")
     with _replacing(file) as stream:
-        np.savez(stream, **arrays)
+        np.savez(stream, **arrays)  # pyright: ignore[reportArgumentType]
 
 
 def read_npz(path: Path) -> dict[str, np.ndarray]:

@@ -86,8 +86,7 @@ def distill(config: Method, out: Path, resume: bool = False, progress: Progress 
 
 
 def _check_data(config: Method, splits: Splits) -> None:
-    """Raises `InputError` where the options, as they are now spelt out, do not go with the data."""
-    config.check()
+    """Raises `InputError` where the options do not go with the data."""
     train = splits.train
     check_ipc(train.labels, config.set.ipc, train.class_names)
     shape = train.images.shape[1:]

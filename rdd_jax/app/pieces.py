@@ -40,7 +40,6 @@ from rdd_jax.selection.initialise import STARTS, initialise
 from rdd_jax.types import Splits, Synthetic, centred_one_hot
 
 __all__ = [
-    "check_groups",
     "check_learners",
     "check_stored",
     "grouping_of",
@@ -118,14 +117,6 @@ def check_learners(options: EvaluationOptions, size: SizeOptions, splits: Splits
 
 
 # --- groups, risk, batches, steps --------------------------------------------------------------------
-
-
-def check_groups(groups: GroupOptions, of: LearnedSetOptions) -> None:
-    """Raises `InputError` where groups that are asked for are not there."""
-    if groups.grouping and "none" in groups.grouping.split("+") and groups.grouping != "none":
-        raise InputError(f"grouping is {groups.grouping!r}: 'none' stands alone")
-    if of.init_strata == "group" and groups.grouping == "none":
-        raise InputError("init_strata is 'group', but grouping is 'none': choose a grouping (spurious+kmeans)")
 
 
 def grouping_of(options: GroupOptions, images: int) -> grouping.Grouping | None:

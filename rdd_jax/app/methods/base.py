@@ -20,6 +20,7 @@ from rdd_jax.app.sections import (
 )
 from rdd_jax.contracts import Kernel, Learner
 from rdd_jax.distill import Distiller
+from rdd_jax.errors import InputError
 from rdd_jax.evaluation import krr_learner
 from rdd_jax.kernels import krr
 from rdd_jax.types import Data, Synthetic
@@ -113,9 +114,18 @@ class Stepped(Method):
         meant = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in cls.ROBUST.items())
         return f"{super().description()} --robust: {meant}."
 
+    @property
+    def grouping(self) -> str:
+        """The grouping that is meant, said or not."""
+        return self.groups.grouping or (self.ROBUST if self.groups.robust else self.PLAIN)["grouping"]
+
     def check(self) -> None:
         super().check()
-        pieces.check_groups(self.groups, self.set)
+        parts = self.grouping.split("+")
+        if "none" in parts and len(parts) > 1:
+            raise InputError(f"grouping is {self.grouping!r}: 'none' stands alone")
+        if self.set.init_strata == "group" and self.grouping == "none":
+            raise InputError("init_strata is 'group', but grouping is 'none': choose a grouping (spurious+kmeans)")
 
     def check_images(self, shape: Sequence[int]) -> None:
         pieces.check_stored(self.set, shape)

@@ -81,10 +81,10 @@ class Kip(Stepped):
 
     def check(self) -> None:
         super().check()
-        if self.set.labels == "solved" and (self.groups.robust or self.groups.grouping not in (None, "none")):
+        if self.set.labels == "solved" and self.grouping != "none":
             raise InputError(
-                f"grouping is {self.groups.grouping or self.ROBUST['grouping']!r}, but solved labels are those of the "
-                "mean over all examples: use fixed or learned labels"
+                f"grouping is {self.grouping!r}, but solved labels are those of the mean over all examples: use fixed "
+                "or learned labels"
             )
 
     def distiller(self, kernel: Kernel, groups: int, classes: int) -> Distiller:

@@ -135,7 +135,7 @@ class Matching(Stepped):
     def check(self) -> None:
         super().check()
         pieces.network_of(self.network, self.network.network, 2)
-        if self.groups.grouping == "none":
+        if self.grouping == "none":
             raise InputError("grouping is 'none', but matching compares groups: use class, or a finer grouping")
 
     def check_images(self, shape: Sequence[int]) -> None:
