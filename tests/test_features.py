@@ -132,6 +132,7 @@ def test_inner_products_with_landmarks_are_the_kernel_and_others_nearly_so():
     assert np.linalg.norm(kernel_error(40)) < np.linalg.norm(error) / 1.5
 
 
+@pytest.mark.slow
 def test_the_seed_chooses_the_landmarks():
     chosen = [set(np.flatnonzero(np.diag(kernel_error(20, seed)) < 1e-3)) for seed in (0, 1)]
     assert chosen[0] != chosen[1]

@@ -252,6 +252,7 @@ def test_a_product_puts_together_what_all_factors_do():
     assert not grouping.product(fixed([0], 1), fixed([0], 1)).moves
 
 
+@pytest.mark.slow
 def test_names_joined_by_plus_are_the_product():
     found = once("kmeans+labels")
     np.testing.assert_array_equal(found.code, once("kmeans").code * CLASSES + strokes().given)

@@ -158,6 +158,7 @@ def test_gradient_of_the_diagonal_is_exact(depth):
     np.testing.assert_allclose(gradient, exact, rtol=1e-5, atol=1e-6 * np.abs(exact).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype, tolerance", [("float32", 1e-3), ("float64", 1e-6)])
 @pytest.mark.parametrize("depth", [1, 3])
 def test_gradient_where_points_coincide_is_the_symmetric_one(depth, dtype, tolerance):

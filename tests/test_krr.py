@@ -87,6 +87,7 @@ def test_solved_labels_are_the_penalised_least_squares(reg, label_reg, x64):
     np.testing.assert_allclose(refitted, exact, rtol=1e-6, atol=1e-8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reg", [1e-6, 1e-1])
 def test_solved_labels_in_float32_refit_to_the_least_squares_fit(reg):
     support, x, y = images(8, 6), images(9, 40), targets(10, 40)

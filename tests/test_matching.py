@@ -155,6 +155,7 @@ def test_an_empty_cell_has_no_weight_and_does_not_change_the_others(name):
     assert np.isfinite(losses.value).all()
 
 
+@pytest.mark.slow
 def test_examples_out_of_their_cells_place_count_for_nothing_in_gradient_matching():
     network = NETWORKS["mlp"]
     synthetic, batch = problem(dtype=jnp.float32)

@@ -284,6 +284,7 @@ def test_random_pivots_are_drawn_by_what_is_left():
     assert all(pivots[0] != pivots[1] for pivots in first)
 
 
+@pytest.mark.slow
 def test_kmeans_takes_the_examples_nearest_to_the_centres():
     pool = problem()
     index = chosen("kmeans", pool, 4, seed=3).index.reshape(CLASSES, 4)

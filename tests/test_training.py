@@ -120,6 +120,7 @@ def test_the_average_of_the_weights_is_what_is_tested():
         np.testing.assert_allclose(one, other, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_every_batch_is_augmented_with_a_key_of_its_own():
     synthetic, network, seen = three_classes(), from_flax(Linear()), []
 
