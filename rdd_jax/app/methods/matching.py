@@ -129,7 +129,7 @@ class Matching(Stepped):
         if "nearest" in (self.groups.grouping or ""):  # the set comes before its groups
             own["init_strata"] = "class"
         found = filled(self, **self.published(train), **own, learners=self.network.network)
-        found = filled(found, siamese="none", eval_augment="none")
+        found = filled(found, mirror=train.mirror, siamese="none", eval_augment="none")
         return filled(found, eval_epochs=found.evaluation.epochs)
 
     def check(self) -> None:
