@@ -61,6 +61,7 @@ def stop_at(at):
     return Progress(SILENT.stage, step)
 
 
+@pytest.mark.slow
 def test_groups_are_fitted_again_as_the_set_moves(fits, counts, tmp_path):
     whole = distill(CONFIG, tmp_path / "whole")
     # Before steps 1, 16 and 31, each time with a seed of its own and the set as it then was.
@@ -76,6 +77,7 @@ def test_groups_are_fitted_again_as_the_set_moves(fits, counts, tmp_path):
     assert sum(map(sum, found["sizes"])) == 1295
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", [20, 30])
 def test_a_run_stopped_between_fits_resumes_to_the_same_bytes(at, fits, counts, tmp_path):
     """Fits are before steps 16 and 31: the one checkpoint lies between them, the other at the second."""
@@ -92,6 +94,7 @@ def test_a_run_stopped_between_fits_resumes_to_the_same_bytes(at, fits, counts, 
     assert [row["step"] for row in stopped.metrics() if "loss" in row] == list(range(1, 41))
 
 
+@pytest.mark.slow
 def test_a_grouping_that_does_not_move_is_fitted_once(tmp_path, monkeypatch):
     noted = []
 

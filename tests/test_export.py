@@ -12,6 +12,8 @@ from rdd_jax.app.distilling import distill
 from rdd_jax.app.exporting import FORMS
 from rdd_jax.app.methods import configured
 
+pytestmark = pytest.mark.slow
+
 SMALL = {"ipc": 2, "steps": 10, "batch": 100, "seeds": 1, "baselines": False, "labels": "learned"}
 
 

@@ -68,6 +68,7 @@ def noise(tmp_path_factory):
     return max(still("dm"), still("dm, soft labels"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 def test_a_short_run_of_every_method_ends_above_its_start(way, noise, tmp_path):
     outcome = distill(config(way), tmp_path / "run")
@@ -80,6 +81,7 @@ def test_a_short_run_of_every_method_ends_above_its_start(way, noise, tmp_path):
     assert unset <= {"landmarks", "groups_per_class"}  # they stand for "find it out"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["dc, taught, squared", "rdd", "dm, by importance"])
 def test_an_interrupted_run_ends_with_the_same_bytes(way, tmp_path):
     options = {"steps": 24, "checkpoint_every": 12, "eval_epochs": 2, "refresh_every": 8}
@@ -96,6 +98,7 @@ def test_an_interrupted_run_ends_with_the_same_bytes(way, tmp_path):
     np.testing.assert_array_equal(resumed.synthetic.images, whole.synthetic.images)
 
 
+@pytest.mark.slow
 def test_a_kip_set_starts_gradient_matching(tmp_path):
     kip = distill(configured("kip", ipc=1, steps=20, batch=200, seeds=1, baselines=False, seed=1), tmp_path / "kip")
     options = {"steps": 1, "lr": 1e-12, "init": str(tmp_path / "kip"), "eval_epochs": 2}

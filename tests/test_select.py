@@ -60,6 +60,7 @@ def test_a_coreset_has_a_certificate_in_figures_and_words(coreset, capsys):
     assert any("it says nothing at this size" in sentence for sentence in report["words"])
 
 
+@pytest.mark.slow
 def test_a_coreset_is_evaluated_with_its_weights(coreset, tmp_path):
     arrays = dict(np.load(coreset))
     flat = tmp_path / "flat.npz"
@@ -74,6 +75,7 @@ def test_a_coreset_is_evaluated_with_its_weights(coreset, tmp_path):
     assert found[1] != found[3]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", SELECTIONS)
 def test_every_method_makes_a_coreset(method, tmp_path, capsys):
     out = tmp_path / "set.npz"
@@ -85,6 +87,7 @@ def test_every_method_makes_a_coreset(method, tmp_path, capsys):
     np.testing.assert_array_equal(np.bincount(arrays["labels"]), [3] * 10)
 
 
+@pytest.mark.slow
 def test_by_group_every_group_is_covered(tmp_path):
     shift = ["--shift", "two-colours", "--bias", "0.97"]
     rows = {}
@@ -141,6 +144,7 @@ def accuracy(report):
     return report["evaluations"][0]["mean"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("init", ["krr-sensitivity", "kernel-herding"])
 def test_a_run_from_an_importance_selection_has_a_certificate(init, tmp_path):
     report = distill(configured(CONFIG, init=init), tmp_path / "run").report
@@ -149,6 +153,7 @@ def test_a_run_from_an_importance_selection_has_a_certificate(init, tmp_path):
     assert ("effective dimension" in html) == (init == "krr-sensitivity")
 
 
+@pytest.mark.slow
 def test_a_run_starts_from_a_coreset_and_from_another_run(coreset, tmp_path):
     first = distill(configured(CONFIG, init="kmeans"), tmp_path / "first")
     again = distill(configured(CONFIG, init=str(tmp_path / "first"), steps=1, lr=1e-9), tmp_path / "again")
@@ -166,6 +171,7 @@ def test_a_run_starts_from_a_coreset_and_from_another_run(coreset, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_starts_that_do_not_fit_are_refused(coreset, tmp_path, capsys):
     def refused(*options):
         assert main(["distill", "kip", "--steps", "1", "--out", str(tmp_path / "run"), *map(str, options)]) == 2
@@ -181,6 +187,7 @@ def test_starts_that_do_not_fit_are_refused(coreset, tmp_path, capsys):
     assert "needs a synthetic set" in refused("--init-strata", "group", "--grouping", "nearest")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"unbiased": False, "importance": "squared-error", "pool": 300}])
 def test_importance_batches_train_and_resume_to_the_same_bytes(options, tmp_path):
     config = configured(CONFIG, sampler="importance", steps=40, refresh_every=15, **options)
@@ -197,6 +204,7 @@ def test_importance_batches_train_and_resume_to_the_same_bytes(options, tmp_path
     np.testing.assert_array_equal(resumed.saved.synthetic.images, whole.saved.synthetic.images)
 
 
+@pytest.mark.slow
 def test_importance_goes_with_groups(tmp_path):
     config = configured(
         CONFIG,
