@@ -5,13 +5,20 @@ released code; RDD: Vahidian et al. 2024 and its released code (its groups: at m
 """
 
 import dataclasses
+import inspect
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from rdd_jax import parameterise, sampling
 from rdd_jax.app import options, pieces
-from rdd_jax.app.methods import METHODS, configured, name_of
-from rdd_jax.types import Data
+from rdd_jax.app.methods import METHODS, configured, dc, kip, matching, name_of, rdd
+from rdd_jax.augment import none
+from rdd_jax.errors import InputError
+from rdd_jax.kernels import fc_ntk
+from rdd_jax.networks import mlp
+from rdd_jax.types import Data, Losses
 
 SIAMESE = "colour+crop+cutout+flip+scale+rotate"
 DIGITS = "colour+crop+cutout+scale+rotate"
@@ -148,8 +155,6 @@ def test_spelling_out_twice_changes_nothing(name):
 
 
 def test_the_optimiser_is_the_published_one():
-    import jax.numpy as jnp
-
     def moves(name, steps):
         config = configured(name).resolved(PHOTOGRAPHS)
         optimizer = pieces.steps_of(config.batch, config.optimiser, 1)["optimizer"]
@@ -176,3 +181,172 @@ def test_a_cosine_ends_at_zero():
         rates.append(-float(update))
     momentum = [rates[0], *(b / sum(0.5**j for j in range(i + 1)) for i, b in enumerate(rates[1:], 1))]
     np.testing.assert_allclose(momentum, (1 + np.cos(np.pi * np.arange(5) / 4)) / 2, atol=1e-6)
+
+
+# --- what options may be -----------------------------------------------------------------------------
+
+POSITIVE, COUNT = ([1e-6, 100.0], [0.0, -1.0]), ([1], [0])
+# The ends of what an option takes, and what is just beyond them.
+BOUNDS = {
+    "seed": ([0], [-1]),
+    "bias": ([0.0, 1.0], [-0.01, 1.01]),
+    "share": ([1e-6, 1.0], [0.0, 1.01]),
+    "soft_groups": ([0.0, 10.0], [-0.01]),
+    "min_group": ([0.0, 0.999], [-0.01, 1.0]),
+    "tau": ([1e-6, 1.0], [0.0, 1.01]),
+    "mix": ([1e-6, 1.0], [0.0, 1.01]),
+    "eval_average": ([0.0, 0.9999], [-0.01, 1.0]),
+}
+BOUNDS |= dict.fromkeys(("zca_reg", "select_ridge", "sharpness", "lr", "reg", "label_reg", "net_lr"), POSITIVE)
+METHOD_OF = {
+    field.name: name for name in METHODS for field in options.options(configured(name)) if field.type in (int, float)
+}
+
+
+@pytest.mark.parametrize("name", METHOD_OF)
+def test_numbers_are_taken_up_to_their_bounds(name):
+    taken, refused = BOUNDS.get(name, COUNT)
+    check = lambda value: configured(METHOD_OF[name], **{name: value}).check()  # noqa: E731
+    for value in taken:
+        check(value)
+    for value in refused:
+        with pytest.raises(InputError, match=f"{name} is {value}: it must be"):
+            check(value)
+
+
+@pytest.mark.parametrize(
+    "method, name, choices",
+    [
+        ("kip", "labels", {"fixed", "learned", "solved"}),
+        ("dm", "labels", {"fixed", "soft"}),
+        ("kip", "sampler", {"uniform", "balanced", "group", "importance", "group+importance"}),
+        ("dm", "sampler", {"stratified", "stratified+importance"}),
+        ("dm", "init_strata", {"class", "group"}),
+        ("dm", "siamese", {"none", *SIAMESE.split("+"), SIAMESE}),
+        ("rdd", "net_groups", {"nearest", "data"}),
+    ],
+)
+def test_choices_are_those_that_the_method_can_use(method, name, choices):
+    asked = choices | {*parameterise.LABELS, *sampling.SAMPLERS, "solved", "class", "group", "data", "none+crop"}
+
+    def taken(value):
+        try:
+            configured(method, **{name: value}).check()
+        except InputError as error:
+            return f"unknown {name}" not in str(error)
+        return True
+
+    assert {value for value in asked if taken(value)} == choices
+
+
+def test_an_init_is_a_start_or_a_file_that_is_there(tmp_path):
+    for start in ("noise", "kmeans", str(tmp_path)):
+        configured("kip", init=start).check()
+    with pytest.raises(InputError, match=r"unknown init 'nowhere.npz': .*a run folder, an \.npz file"):
+        configured("kip", init="nowhere.npz").check()
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_configuration_is_frozen_with_all_its_sections(name):
+    config = configured(name)
+    sections = [getattr(config, field.name) for field in dataclasses.fields(config)]
+    for part in (config, *filter(dataclasses.is_dataclass, sections)):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(part, dataclasses.fields(part)[0].name, None)
+
+
+def test_images_of_a_class_are_those_that_the_storage_decodes_to():
+    assert configured("label-solve", ipc=3).images == 3
+    assert configured("dm", ipc=3, factor=3).images == 3
+    assert configured("dm", ipc=2, factor=3, parameterisation="multi-formation").images == 18
+
+
+def test_solved_labels_go_without_groups():
+    for given in ({"robust": True}, {"grouping": "labels"}, {"robust": True, "grouping": "labels"}):
+        configured("kip", labels="learned", **given).check()
+        with pytest.raises(InputError, match="but solved labels are those of the mean"):
+            configured("kip", labels="solved", **given).check()
+    for given in ({}, {"grouping": "none"}):
+        configured("kip", labels="solved", **given).check()
+
+
+def test_matching_needs_groups_and_kip_does_not():
+    for grouping in ("class", "labels", "spurious+kmeans"):
+        configured("dm", grouping=grouping).check()
+    with pytest.raises(InputError, match="grouping is 'none', but matching compares groups"):
+        configured("dm", grouping="none").check()
+    configured("kip", grouping="none").check()
+
+
+def test_label_solving_takes_no_steps_and_knows_no_groups():
+    config = configured("label-solve")
+    config.check()
+    assert spelt(config)["data"] == "digits"
+    assert (config.steps, config.robust, config.label_kind, config.groups.grouping) == (0, False, "solved", "none")
+
+
+# --- what a method is made of ------------------------------------------------------------------------
+
+NETWORK = mlp(2, width=4)
+
+
+def recorded(monkeypatch, module, name):
+    """The arguments by name of every call of a function of the module, which are made as ever."""
+    function, calls = getattr(module, name), []
+
+    def record(*args, **named):
+        calls.append(inspect.signature(function).bind(*args, **named).arguments)
+        return function(*args, **named)
+
+    monkeypatch.setattr(module, name, record)
+    return calls
+
+
+def made(function):
+    """The name of what made a closure."""
+    return function.__qualname__.partition(".")[0]
+
+
+@pytest.mark.parametrize("labels, objective", [("fixed", "kip"), ("learned", "kip"), ("solved", "kip_solved")])
+def test_kip_is_composed_by_its_labels(labels, objective, monkeypatch):
+    calls, risks = recorded(monkeypatch, kip, "compose"), recorded(monkeypatch, pieces, "risk_of")
+    config = configured("kip", labels=labels).resolved(PHOTOGRAPHS)
+    config.distiller(fc_ntk(), 3, 2)
+    (parts,) = calls
+    assert (made(parts["objective"]), made(parts["sampler"]), parts["groups"]) == (objective, "uniform", 3)
+    assert risks == [{"options": config.risk, "groups": 3}]
+
+
+def test_the_risk_of_rdd_is_that_of_its_networks_and_its_distances_are_a_plain_mean(monkeypatch):
+    risks = recorded(monkeypatch, pieces, "risk_of")
+    losses = Losses(jnp.array([1.0, 2.0, 6.0]), jnp.arange(3), jnp.ones(3))
+    assert float(configured("rdd", across="max").across(3)(losses)) == 3.0
+    assert risks == []
+    config = configured("dm", across="max")
+    config.across(3)
+    assert risks == [{"options": config.risk, "groups": 3}]
+
+
+def test_siamese_augmentation_is_none_where_none_is_said():
+    assert matching.siamese_of(None) is matching.siamese_of("none") is none
+    assert matching.siamese_of("flip") is not none
+
+
+def test_networks_of_dc_learn_from_the_set_as_the_options_say(monkeypatch):
+    lessons, trajectories = (recorded(monkeypatch, dc, name) for name in ("on_synthetic", "trained"))
+    configured("dc", ipc=2, net_batch=7, net_pool=3).resolved(PHOTOGRAPHS).trajectory(NETWORK, 4, 2)
+    assert {key: lessons[0][key] for key in ("steps", "batch", "augment")} == {"steps": 50, "batch": 7, "augment": none}
+    assert {key: trajectories[0][key] for key in ("period", "pool")} == {"period": 10, "pool": 3}
+    assert not trajectories[0].get("warm")
+
+
+@pytest.mark.parametrize("groups, sampler, count", [("nearest", "uniform", 6), ("data", "by_group", 4)])
+def test_networks_of_rdd_learn_from_the_data_under_its_risk(groups, sampler, count, monkeypatch):
+    risks = recorded(monkeypatch, pieces, "risk_of")
+    lessons, trajectories = (recorded(monkeypatch, rdd, name) for name in ("on_real", "trained"))
+    config = configured("rdd", ipc=3, net_groups=groups, net_pool=5).resolved(PHOTOGRAPHS)
+    config.trajectory(NETWORK, 4, 2)
+    assert (made(lessons[0]["sampler"]), lessons[0]["nearest"]) == (sampler, groups == "nearest")
+    assert risks == [{"options": config.risk, "groups": count}]  # of synthetic images, or of the data
+    assert {key: trajectories[0][key] for key in ("period", "warm", "pool")} == {"period": 2, "warm": True, "pool": 5}
+    assert lessons[0]["steps"] == 2
