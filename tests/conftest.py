@@ -13,6 +13,11 @@ import jax
 import pytest
 from jaxtyping import install_import_hook
 
+# The flags are read now; what a test starts (notebooks, the command line, real data) runs as users have it.
+jax.devices()
+QUICK = os.environ["XLA_FLAGS"]
+os.environ["XLA_FLAGS"] = QUICK.partition(" ")[2]
+
 # Before anything imports rdd_jax: from here on a wrong shape or dtype in a signature raises.
 install_import_hook("rdd_jax", "beartype.beartype")
 # No silent [n] + [m, n]: a transposed operand should fail, not broadcast.
@@ -27,6 +32,12 @@ os.environ["JAX_COMPILATION_CACHE_DIR"] = started.name
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 
 REAL_DATA = ("mnist", "cifar10")
+
+
+@pytest.fixture
+def quick_flags(monkeypatch):
+    """What the test starts is compiled as the test itself is: quickly, and to the same bytes."""
+    monkeypatch.setenv("XLA_FLAGS", QUICK)
 
 
 @pytest.fixture

@@ -97,34 +97,32 @@ methods.METHODS["absolute-kip"] = "my_method:AbsoluteKip"
 """
 
 
-@pytest.fixture
-def rdd(tmp_path):
-    """The command line of a library that has the new members."""
-    for name, text in FILES.items():
-        (tmp_path / f"{name}.py").write_text(text)
-    start = f"{LINES}\nimport sys\nfrom rdd_jax.app.cli import main\nsys.exit(main(sys.argv[1:]))"
-    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+ASKED = """
+import contextlib, json, sys
+from rdd_jax.app.cli import main
 
-    def run(*arguments):
-        words = [sys.executable, "-c", start, *map(str, arguments)]
-        return subprocess.run(words, capture_output=True, text=True, env=environment, check=False)
-
-    return run
+for arguments in (["distill", "--help"], ["distill", "absolute-kip", "--help"]):
+    with contextlib.suppress(SystemExit):
+        main(arguments)
+options = "--grouping brightness --across mean+semideviation --kernel gaussian --data shades --ipc 2 --steps 30"
+options = ["distill", "absolute-kip", *options.split(), *"--batch 50 --seeds 1 --no-baselines".split()]
+assert main([*options, "--out", sys.argv[1]]) == 0
+assert main([*options, "--within", "semideviaton", "--out", "other"]) == 2
+"""
 
 
 @pytest.mark.slow
-def test_new_members_are_on_the_command_line_in_the_help_and_in_a_run(rdd, tmp_path):
-    assert "Kernel inducing points under the absolute error." in rdd("distill", "--help").stdout
-    page = rdd("distill", "absolute-kip", "--help").stdout
-    assert all(name in page for name in ("semideviation", "brightness", "gaussian"))
-    options = ["--grouping", "brightness", "--across", "mean+semideviation", "--kernel", "gaussian"]
-    options += ["--data", "shades", "--ipc", "2", "--steps", "30", "--batch", "50", "--seeds", "1", "--no-baselines"]
-    done = rdd("distill", "absolute-kip", *options, "--out", tmp_path / "run")
+def test_new_members_are_on_the_command_line_in_the_help_and_in_a_run(tmp_path, quick_flags):
+    for name, text in FILES.items():
+        (tmp_path / f"{name}.py").write_text(text)
+    words = [sys.executable, "-c", LINES + ASKED, str(tmp_path / "run")]
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(words, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
+    assert "Kernel inducing points under the absolute error." in done.stdout
+    assert all(name in done.stdout for name in ("semideviation", "brightness", "gaussian"))
+    assert "did you mean semideviation" in done.stderr
     report = json.loads((tmp_path / "run" / "report.json").read_text())
     assert report["method"] == "absolute-kip"
     assert report["found_groups"]["groups"] == 4
     assert report["evaluations"][0]["mean"] > 0.9
-    refused = rdd("distill", "absolute-kip", *options, "--within", "semideviaton", "--out", tmp_path / "other")
-    assert refused.returncode == 2
-    assert "did you mean semideviation" in refused.stderr

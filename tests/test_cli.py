@@ -606,10 +606,10 @@ ROBUST = ["--shift", "colour-background", "--robust"]
 
 @pytest.mark.parametrize(
     "kill, options",
-    [("SIGKILL", MOVING), ("SIGTERM", []), ("SIGINT", ROBUST)],
-    ids=["SIGKILL-moving", "SIGTERM", "SIGINT-robust"],
+    [("SIGKILL", MOVING), ("SIGTERM", ROBUST)],
+    ids=["SIGKILL-moving", "SIGTERM-robust"],
 )
-def test_a_killed_run_resumes_to_the_same_bytes(kill, options, tmp_path):
+def test_a_killed_run_resumes_to_the_same_bytes(kill, options, tmp_path, quick_flags):
     import signal
 
     arguments = ["distill", "kip", "--data", "digits", *LONG, *options, "--out"]
@@ -632,6 +632,22 @@ def test_a_killed_run_resumes_to_the_same_bytes(kill, options, tmp_path):
     one, other = read(killed / "report.json"), read(whole / "report.json")
     assert one["evaluations"] == other["evaluations"]
     assert one.get("found_groups") == other.get("found_groups")
+
+
+@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
+def test_a_signal_is_noted_and_a_second_one_is_obeyed(number):
+    import signal
+
+    from rdd_jax.app.stepping import _signals_noted
+
+    which = getattr(signal, number)
+    before = signal.getsignal(which)
+    with _signals_noted() as noted:
+        signal.raise_signal(which)
+        assert noted == [which]
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(which)
+    assert signal.getsignal(which) == before
 
 
 def test_resuming_refuses_another_configuration(finished, capsys):

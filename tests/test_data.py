@@ -268,15 +268,14 @@ def test_write_npz_keeps_what_was_there_when_it_fails(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.real_data
-@pytest.mark.parametrize("name, shape, train", [("mnist", (28, 28, 1), 60_000), ("cifar10", (32, 32, 3), 50_000)])
-def test_tfds_sets_are_read_and_cached(name, shape, train, tmp_path, monkeypatch):
+def test_tfds_sets_are_read_and_cached(tmp_path, monkeypatch):
     monkeypatch.setenv("RDD_CACHE", str(tmp_path))
-    splits = datasets.load(name)
-    assert len(splits.train) + len(splits.validation) == train
+    splits = datasets.load("mnist")
+    assert len(splits.train) + len(splits.validation) == 60_000
     assert len(splits.test) == 10_000
-    assert splits.train.images.shape[1:] == shape
-    assert [part.mirror for part in splits[:3]] == [name == "cifar10"] * 3
+    assert splits.train.images.shape[1:] == (28, 28, 1)
+    assert [part.mirror for part in splits[:3]] == [False] * 3
     assert len(list(tmp_path.iterdir())) == 2
     monkeypatch.setattr(tfds, "_decode", None)  # a second reading must not decode
-    again = datasets.load(name)
+    again = datasets.load("mnist")
     np.testing.assert_array_equal(again.test.images, splits.test.images)

@@ -26,8 +26,7 @@ CONFIG = configured(
 )
 
 
-@pytest.fixture
-def fits(monkeypatch):
+def note_fits(patch):
     """Groups drawn at random, another number of them at every fit; the arguments of every fit are noted."""
     noted = []
 
@@ -36,12 +35,11 @@ def fits(monkeypatch):
         noted.append((seed, size, subject.synthetic))
         return Groups(np.random.default_rng(seed).integers(0, size, len(subject.labels)).astype(np.int32), size)
 
-    monkeypatch.setattr(pieces, "grouping_of", lambda options, images: Grouping(fit, moves=True))
+    patch.setattr(pieces, "grouping_of", lambda options, images: Grouping(fit, moves=True))
     return noted
 
 
-@pytest.fixture
-def counts(monkeypatch):
+def note_counts(patch):
     """The numbers of groups that distillers were made for."""
     noted, make = [], Kip.distiller
 
@@ -49,8 +47,16 @@ def counts(monkeypatch):
         noted.append(groups)
         return make(self, kernel, groups, classes)
 
-    monkeypatch.setattr(Kip, "distiller", distiller)
+    patch.setattr(Kip, "distiller", distiller)
     return noted
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run that was not stopped, the fits of its groups, and the numbers of groups."""
+    with pytest.MonkeyPatch.context() as patch:
+        fits, counts = note_fits(patch), note_counts(patch)
+        return distill(CONFIG, tmp_path_factory.mktemp("whole") / "run"), fits, counts
 
 
 def stop_at(at):
@@ -62,8 +68,8 @@ def stop_at(at):
 
 
 @pytest.mark.slow
-def test_groups_are_fitted_again_as_the_set_moves(fits, counts, tmp_path):
-    whole = distill(CONFIG, tmp_path / "whole")
+def test_groups_are_fitted_again_as_the_set_moves(whole):
+    whole, fits, counts = whole
     # Before steps 1, 16 and 31, each time with a seed of its own and the set as it then was.
     assert len(fits) == 3
     seeds, sizes, sets = zip(*fits, strict=True)
@@ -79,12 +85,13 @@ def test_groups_are_fitted_again_as_the_set_moves(fits, counts, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("at", [20, 30])
-def test_a_run_stopped_between_fits_resumes_to_the_same_bytes(at, fits, counts, tmp_path):
+def test_a_run_stopped_between_fits_resumes_to_the_same_bytes(at, whole, monkeypatch, tmp_path):
     """Fits are before steps 16 and 31: the one checkpoint lies between them, the other at the second."""
-    whole, stopped = distill(CONFIG, tmp_path / "whole"), Run(tmp_path / "stopped")
+    whole, stopped = whole[0], Run(tmp_path / "stopped")
+    note_fits(monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         distill(CONFIG, stopped.folder, progress=stop_at(at))
-    counts.clear()
+    counts = note_counts(monkeypatch)
     resumed = distill(stopped.config(), stopped.folder, resume=True)
     # What the checkpoint holds was fitted before step 16.
     size = 2 + int(np.random.SeedSequence([0, 15]).generate_state(1)[0] >> 1) % 7

@@ -46,7 +46,7 @@ def test_a_notebook_is_kept_with_what_it_showed(file):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: file.stem)
-def test_a_notebook_runs_from_top_to_bottom(file, tmp_path):
+def test_a_notebook_runs_from_top_to_bottom(file, tmp_path, quick_flags):
     notebook = nbformat.read(file, as_version=4)
     for cell in code(notebook):
         cell.outputs = []
@@ -55,7 +55,7 @@ def test_a_notebook_runs_from_top_to_bottom(file, tmp_path):
     check_figures(notebook, file.stem)
 
 
-FEWER = {"04_rdd_gradient_matching": "STEPS = 40"}
+FEWER = {"04_rdd_gradient_matching": "STEPS = 30"}
 """Steps that are enough for the better to be better."""
 
 
