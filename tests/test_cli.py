@@ -319,6 +319,7 @@ def test_groups_of_your_own_can_be_trained_on(own, tmp_path, capsys):
     assert "--grouping class (it has labels)" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_groups_may_be_known_of_the_test_set_alone(own, tmp_path, capsys):
     given = np.load(own)
     test = {f"test_{key}": given[key][200:] for key in ("images", "labels", "groups")}
@@ -576,6 +577,7 @@ def empty(m):
     return Synthetic(jnp.zeros((m, 8, 8, 1)), jnp.zeros((m, 10)))
 
 
+@pytest.mark.slow
 def test_divergence_stops_the_run_and_keeps_the_last_good_state(tmp_path, capsys):
     out = tmp_path / "run"
     assert distil("--lr", "1e30", "--out", out) == 3
@@ -604,6 +606,7 @@ MOVING = ["--shift", "rare-invert", "--grouping", "nearest", "--refit-every", "1
 ROBUST = ["--shift", "colour-background", "--robust"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kill, options",
     [("SIGKILL", MOVING), ("SIGTERM", ROBUST)],
