@@ -263,3 +263,16 @@ def test_the_first_step_is_the_recorded_one(name, x64):
     state, info = distiller.step(KEY, distiller.init(synthetic), Examples(batch.images, batch.labels, batch.group))
     moved = jnp.linalg.norm((distiller.decode(state).images - synthetic.images).ravel())
     np.testing.assert_allclose((info.loss, moved), GOLDEN[name], rtol=1e-6)
+
+
+@pytest.mark.parametrize("images, size", [(4, 4), (5, 5), (12, 4), (16, 4)])
+def test_embeddings_take_even_blocks_of_at_most_so_many_images(images, size, monkeypatch):
+    monkeypatch.setattr(embeddings, "BLOCK", 5)
+    x, seen = np.arange(4.0 * images, dtype=np.float32).reshape(images, 2, 2, 1), set()
+
+    def sums(block):
+        seen.add(block.shape)
+        return block.reshape(len(block), -1).sum(1, keepdims=True)
+
+    np.testing.assert_allclose(embeddings._in_blocks(sums, jnp.asarray(x))[:, 0], x.sum((1, 2, 3)))
+    assert seen == {(size, 2, 2, 1)}

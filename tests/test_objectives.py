@@ -1,5 +1,7 @@
 """KIP against plain NumPy and finite differences, and what every objective owes the distiller."""
 
+import inspect
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -159,3 +161,9 @@ def test_kip_solved_does_not_read_the_labels():
     other = synthetic._replace(labels=synthetic.labels + 1)
     losses = [OBJECTIVES["kip_solved"](KEY, None, s, batch).value for s in (synthetic, other)]
     np.testing.assert_array_equal(*losses)
+
+
+def test_ridges_that_are_not_given_are_the_published_ones():
+    ridges = {name: inspect.signature(getattr(objectives, name)).parameters for name in OBJECTIVES}
+    assert {name: found["reg"].default for name, found in ridges.items()} == {"kip": 1e-6, "kip_solved": 1e-6}
+    assert ridges["kip_solved"]["label_reg"].default == 1e-8

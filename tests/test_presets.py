@@ -278,6 +278,18 @@ def test_matching_needs_groups_and_kip_does_not():
     configured("kip", grouping="none").check()
 
 
+def test_none_stands_alone_and_has_no_strata():
+    for method, grouping in (("kip", "none+labels"), ("dm", "labels+none")):
+        with pytest.raises(InputError, match="'none' stands alone"):
+            configured(method, grouping=grouping).check()
+    for given in ({}, {"grouping": "none"}, {"grouping": "none", "robust": True}):
+        configured("kip", init_strata="class", **given).check()
+        with pytest.raises(InputError, match="init_strata is 'group', but grouping is 'none'"):
+            configured("kip", init_strata="group", **given).check()
+    for given in ({"robust": True}, {"grouping": "labels"}, {"grouping": "class"}):
+        configured("kip", init_strata="group", **given).check()
+
+
 def test_label_solving_takes_no_steps_and_knows_no_groups():
     config = configured("label-solve")
     config.check()

@@ -1,6 +1,7 @@
 """Risks: every measure against a loop over the groups, its gradients, and what convexity promises of it."""
 
 import functools
+import inspect
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ from scipy.special import logsumexp
 
 from rdd_jax import risk
 from rdd_jax.errors import InputError
+from rdd_jax.risk.segments import ratio
 from rdd_jax.types import Losses
 
 # --- what is tested, and the loop it is compared with ------------------------------------------------
@@ -511,3 +513,16 @@ def test_temperatures_that_are_not_positive_and_finite_raise(temperature):
 def test_grouped_needs_a_group():
     with pytest.raises(InputError, match="groups is 0"):
         risk.grouped(risk.mean, risk.mean, 0)
+
+
+def test_parameters_that_are_not_given_are_as_documented():
+    parameters = inspect.signature(risk.measure_by_name).parameters
+    assert (parameters["tau"].default, parameters["temperature"].default) == (0.2, 5.0)
+
+
+def test_ratios_over_nothing_are_0_with_finite_gradients():
+    ratios = lambda a, b: jnp.sum(ratio(a, b))  # noqa: E731
+    a, b = jnp.array([3.0, 0.0, 6.0]), jnp.array([0.0, 0.0, 4.0])
+    np.testing.assert_array_equal(ratio(a, b), [0, 0, 1.5])
+    for gradient, expected in zip(jax.grad(ratios, (0, 1))(a, b), ([0, 0, 0.25], [0, 0, -0.375]), strict=True):
+        np.testing.assert_array_equal(gradient, expected)

@@ -1,5 +1,7 @@
 """Samplers: valid, repeatable, and distributed as they say."""
 
+import inspect
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -180,8 +182,9 @@ def test_losses_that_are_all_zero_are_equal():
 def test_importance_needs_losses_a_mix_and_strata_that_exist():
     with pytest.raises(InputError, match="needs examples with losses"):
         importance(5)(jax.random.key(0), DATA._replace(loss=None))
-    with pytest.raises(InputError, match=r"mix is 0.0: it must lie in \(0, 1\]"):
-        importance(5, 0.0)
+    for mix in (0.0, 1.01):
+        with pytest.raises(InputError, match=rf"mix is {mix}: it must lie in \(0, 1\]"):
+            importance(5, mix)
     with pytest.raises(InputError, match="unknown strata 'clas': did you mean class"):
         importance(5, strata="clas")
 
@@ -248,3 +251,46 @@ def test_stratified_refuses_batches_smaller_than_its_groups_and_bad_mixes():
         sampling.stratified(4, 4, 0.0)
     with pytest.raises(InputError, match="needs examples with losses"):
         sampling.stratified(4, 2, 0.5)(KEY, grouped_examples((2, 2)))
+
+
+@pytest.mark.slow
+def test_classes_without_examples_change_nothing_even_where_they_outnumber_the_examples():
+    many = DATA._replace(labels=centred_one_hot(14 * labels, 29))
+    sample = jax.jit(importance(24))
+    for found, expected in zip(sample(KEY, many), sample(KEY, DATA), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "function, expected",
+    [
+        (importance, {"mix": 0.1, "strata": "class", "unbiased": True, "groups": 1}),
+        (sampling.stratified, {"mix": 1.0, "unbiased": True}),
+        (sampler_by_name, {"groups": 1, "mix": 0.1, "unbiased": True}),
+    ],
+)
+def test_what_is_not_said_is_as_documented(function, expected):
+    parameters = inspect.signature(function).parameters.values()
+    assert {one.name: one.default for one in parameters if one.default is not one.empty} == expected
+
+
+@pytest.mark.slow
+def test_single_stratified_draws_are_in_proportion_too():
+    sizes, mix = (2, 3), 0.2
+    data = grouped_examples(sizes, jnp.array([1.0, 2.0, 0.5, 4.0, 1.0]))
+    sampler = sampling.stratified(2, 2, mix)
+    index, _ = jax.jit(jax.vmap(lambda key: sampler(key, data)))(jax.random.split(KEY, 3000))
+    for group, size in enumerate(sizes):
+        own = np.asarray(data.groups) == group
+        expected = 3000 * ((1 - mix) * data.loss[own] / data.loss[own].sum() + mix / size)
+        assert stats.chisquare(np.bincount(index[:, group], minlength=5)[own], expected, sum_check=False).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("name", ["importance", "stratified", "stratified+importance"])
+def test_draws_that_round_to_the_end_stay_inside(name, monkeypatch):
+    monkeypatch.setattr(jax.random, "uniform", lambda key, shape: jnp.ones(shape))
+    index, _ = sampler_by_name(name, 24, GROUPS)(KEY, DATA)
+    assert 0 <= index.min() <= index.max() < 24
+    if name != "importance":
+        own = groups[np.asarray(index).reshape(GROUPS, -1)]
+        np.testing.assert_array_equal(own[[1, 3, 4]], [[1] * 4, [3] * 4, [4] * 4])

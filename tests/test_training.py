@@ -45,6 +45,14 @@ def test_targets_are_the_largest_entries_where_one_row_is_none(row):
     np.testing.assert_array_equal(training.targets(jnp.asarray(rows - 1 / 3)), np.eye(3)[rows.argmax(1)])
 
 
+@pytest.mark.parametrize("error", [[1.0, 0.0, 0.0], [-1.0, 0.0, 0.0], [1.0, -1.0, 0.0]])
+def test_targets_forgive_one_in_ten_thousand_and_no_more(error):
+    rows = lambda size: (np.eye(3)[:2] + size * np.array([error, [0, 0, 0]])).astype(np.float32)  # noqa: E731
+    of = lambda size: training.targets(jnp.asarray(rows(size) - 1 / 3))  # noqa: E731
+    np.testing.assert_allclose(of(0.8e-4), rows(0.8e-4), atol=1e-6)
+    np.testing.assert_array_equal(of(1.5e-4), np.eye(3)[:2])
+
+
 @pytest.mark.parametrize("images, batches", [(4, 1), (5, 2), (8, 2)])
 def test_rate_drops_by_ten_at_half_of_the_epochs(images, batches):
     optimizer = Recipe(epochs=6, batch=4, learning_rate=0.5, momentum=0.0, weight_decay=0.0).optimizer(images)
