@@ -108,6 +108,7 @@ options = "--grouping brightness --across mean+semideviation --kernel gaussian -
 options = ["distill", "absolute-kip", *options.split(), *"--batch 50 --seeds 1 --no-baselines".split()]
 assert main([*options, "--out", sys.argv[1]]) == 0
 assert main([*options, "--within", "semideviaton", "--out", "other"]) == 2
+assert "tensorflow" not in sys.modules  # nor does any run import it
 """
 
 

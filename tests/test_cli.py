@@ -726,15 +726,3 @@ with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
 print([name for name in ("jax", "flax", "matplotlib", "tensorflow") if name in sys.modules])
 """
     assert fresh(code).strip() == "[]"
-
-
-@pytest.mark.slow
-def test_a_run_never_imports_tensorflow(tmp_path):
-    code = f"""
-import sys
-from rdd_jax.app.cli import main
-arguments = "distill kip --data digits --ipc 1 --steps 10 --batch 100 --seeds 1 --out {tmp_path}/run".split()
-assert main(arguments) == 0
-print("tensorflow" in sys.modules)
-"""
-    assert fresh(code).strip().splitlines()[-1] == "False"
