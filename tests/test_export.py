@@ -9,7 +9,7 @@ import pytest
 
 from rdd_jax.app.cli import main
 from rdd_jax.app.distilling import distill
-from rdd_jax.app.exporting import FORMS
+from rdd_jax.app.forms import FORMS
 from rdd_jax.app.methods import configured
 
 pytestmark = pytest.mark.slow

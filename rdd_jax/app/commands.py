@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
+from rdd_jax.app.forms import FORMS
 from rdd_jax.app.options import count, number, one_of, text
 from rdd_jax.app.sections import (
     SOURCE,
@@ -81,9 +82,6 @@ class Compare:
 
     runs: tuple[str, ...]
     out: Path = Path("compare.png")
-
-
-FORMS = ("png", "npz", "torch", "parquet")
 
 
 @dataclass(frozen=True)

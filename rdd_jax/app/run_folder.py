@@ -6,6 +6,7 @@
 
 import hashlib
 import json
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,7 +62,7 @@ def _remake(values: Mapping[str, Any]) -> str:
             words.append(f"--{'' if value else 'no-'}{field.name.replace('_', '-')}")
         elif value not in (field.default, None, "auto", 0, "") and not isinstance(value, bool):
             words += [f"--{field.name.replace('_', '-')}", str(value)]
-    return " ".join(words)
+    return shlex.join(words)
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,16 @@ from typing import Annotated, Any
 
 import optax
 
+from rdd_jax.app import pieces
 from rdd_jax.app.methods.matching import Matching, SiameseOptions, TrainingOptions, dsa_parts, siamese_of
 from rdd_jax.app.options import one_of
 from rdd_jax.contracts import Objective
-from rdd_jax.networks import Network
+from rdd_jax.networks import Network, check_batch
 from rdd_jax.objectives import DISTANCES, gradient_matching
 from rdd_jax.trajectory import Trajectory, on_synthetic, trained
 from rdd_jax.types import Data
 
-__all__ = ["DC", "DSA", "GradientOptions", "loops"]
+__all__ = ["DC", "DSA", "GradientMatching", "GradientOptions", "loops"]
 
 
 @dataclass(frozen=True)
@@ -34,23 +35,30 @@ def loops(ipc: int) -> dict[str, int]:
 
 
 @dataclass(frozen=True)
-class DC(Matching):
-    """Dataset condensation: match gradients, at networks that are trained on the set as it grows."""
+class GradientMatching(Matching):
+    """What DC, DSA and RDD share: gradients are what is matched."""
 
     matching: GradientOptions = GradientOptions()
+
+    def check(self) -> None:
+        super().check()
+        network = pieces.network_of(self.network, self.network.network, 2)
+        check_batch(network, self.set.images)
+
+    def objective(self, network: Network, groups: int) -> Objective:
+        return gradient_matching(network, groups, DISTANCES[self.matching.distance], siamese_of(self.matching.siamese))
+
+
+@dataclass(frozen=True)
+class DC(GradientMatching):
+    """Dataset condensation: match gradients, at networks that are trained on the set as it grows."""
+
     training: TrainingOptions = TrainingOptions()
 
     def published(self, train: Data) -> dict[str, Any]:
         # MNIST's published networks were trained under an augmentation, those of other data under none.
         named = self.data.data.partition(":")[0]
         return loops(self.set.ipc) | ({"eval_augment": "dc"} if named == "mnist" else {})
-
-    def check(self) -> None:
-        super().check()
-        self.check_statistics()
-
-    def objective(self, network: Network, groups: int) -> Objective:
-        return gradient_matching(network, groups, DISTANCES[self.matching.distance], siamese_of(self.matching.siamese))
 
     def trajectory(self, network: Network, groups: int, classes: int) -> Trajectory:
         own = self.training

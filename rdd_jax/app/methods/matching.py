@@ -23,7 +23,7 @@ from rdd_jax.contracts import Augment, Kernel, Learner, Objective, Risk
 from rdd_jax.distill import Distiller, compose
 from rdd_jax.errors import InputError, check_one_of
 from rdd_jax.evaluation import network_learner
-from rdd_jax.networks import NETWORKS, Network, check_batch, check_images
+from rdd_jax.networks import NETWORKS, Network, check_images
 from rdd_jax.sampling import SAMPLERS
 from rdd_jax.trajectory import Trajectory
 from rdd_jax.types import Data, Synthetic
@@ -149,10 +149,6 @@ class Matching(Stepped):
 
     def check_start(self, kernel: Kernel, synthetic: Synthetic) -> None:
         """Networks take any set."""
-
-    def check_statistics(self) -> None:
-        """Raises `InputError` where gradients are taken of a batch that is too small for statistics over it."""
-        check_batch(pieces.network_of(self.network, self.network.network, 2), self.set.images)
 
     def objective(self, network: Network, groups: int) -> Objective:
         """The objective over so many groups."""

@@ -11,13 +11,12 @@ from typing import Annotated
 import optax
 
 from rdd_jax.app import pieces
-from rdd_jax.app.methods.dc import GradientOptions
-from rdd_jax.app.methods.matching import Matching, TrainingOptions, siamese_of
+from rdd_jax.app.methods.dc import GradientMatching, GradientOptions
+from rdd_jax.app.methods.matching import TrainingOptions
 from rdd_jax.app.options import one_of
 from rdd_jax.app.sections import OptimiserOptions, RiskOptions
-from rdd_jax.contracts import Objective, Risk
+from rdd_jax.contracts import Risk
 from rdd_jax.networks import Network
-from rdd_jax.objectives import DISTANCES, gradient_matching
 from rdd_jax.risk import grouped, mean
 from rdd_jax.sampling import by_group, uniform
 from rdd_jax.trajectory import Trajectory, on_real, trained
@@ -35,20 +34,13 @@ class RealTrainingOptions(TrainingOptions):
 
 
 @dataclass(frozen=True)
-class RDD(Matching):
+class RDD(GradientMatching):
     """Gradient matching at networks trained on real data under a robust risk (--within, --across)."""
 
     risk: RiskOptions = RiskOptions(within="cvar", across="mean+max", tau=0.8)
     optimiser: OptimiserOptions = OptimiserOptions(optimizer="sgd", lr=1.0)
     matching: GradientOptions = GradientOptions(siamese="none")
     training: RealTrainingOptions = RealTrainingOptions(net_period=2, net_steps=2)
-
-    def check(self) -> None:
-        super().check()
-        self.check_statistics()
-
-    def objective(self, network: Network, groups: int) -> Objective:
-        return gradient_matching(network, groups, DISTANCES[self.matching.distance], siamese_of(self.matching.siamese))
 
     def across(self, groups: int) -> Risk:
         # The risk of the options is that of the networks' training.
