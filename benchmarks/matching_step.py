@@ -40,11 +40,11 @@ class Step(Torch):
 def step(options: Step, network: Network) -> None:
     """One step of DC, all of it: draws, a fresh network, gradients of every class, the update."""
     real = noise(2 * CLASSES * options.batch)
-    data = Examples(real.images, real.labels, jnp.argmax(real.labels, 1).astype(jnp.int32))
+    data = Examples(real.images, real.labels, jnp.argmax(real.labels, 1).astype(jnp.int32), group_count=CLASSES)
     distiller = compose(
-        gradient_matching(network, CLASSES),
-        stratified(CLASSES * options.batch, CLASSES),
-        risk.grouped(risk.mean, risk.mean, CLASSES),
+        gradient_matching(network),
+        stratified(CLASSES * options.batch),
+        risk.grouped(risk.mean, risk.mean),
         optax.sgd(0.1, 0.5),
         trajectory=trajectory.fresh(network),
     )
@@ -64,9 +64,9 @@ def step(options: Step, network: Network) -> None:
 def inner(options: Step, network: Network) -> None:
     """Ten steps of 256 real images: under RDD's risk over the nearest synthetic images, and plain."""
     real, synthetic = noise(5120), noise(CLASSES * options.ipc)
-    data = Examples(real.images, real.labels, jnp.argmax(real.labels, 1).astype(jnp.int32))
+    data = Examples(real.images, real.labels, jnp.argmax(real.labels, 1).astype(jnp.int32), group_count=CLASSES)
     optimizer = optax.sgd(0.01)
-    robust = risk.grouped(risk.cvar(0.8), risk.plus(risk.mean, risk.worst), len(synthetic.images))
+    robust = risk.grouped(risk.cvar(0.8), risk.plus(risk.mean, risk.worst))
     variables = network.init(jax.random.key(0), synthetic.images[:1])
     start = training.Training(variables, optimizer.init(variables))
     lessons = [jax.jit(trajectory.on_real(network, optimizer, uniform(256), 10, which)) for which in (None, robust)]

@@ -3,8 +3,8 @@
     python -m benchmarks.robust_step [--rounds 11 --ipc 10 --settings 3 2000 1 5000]
 
 - plain: ``overall(mean)``, uniform batches;
-- robust: ``grouped(mean, entropic(5), groups)``, batches ``by_group``;
-- RDD's risk: ``grouped(cvar(0.2), plus(mean, worst), groups)``, batches ``by_group``;
+- robust: ``grouped(mean, entropic(5))``, batches ``by_group``;
+- RDD's risk: ``grouped(cvar(0.2), plus(mean, worst))``, batches ``by_group``;
 - either sampler alone, in a compiled loop of as many draws.
 
 Coloured MNIST (54,001 training images of 28 x 28 x 3 in 100 groups; noise of that shape where ``TFDS_DATA_DIR`` has no
@@ -64,17 +64,18 @@ def grey_images() -> Splits:
         return Splits(train, validation, test, "random pixels")
 
 
-def problem(ipc: int) -> tuple[str, Examples, Synthetic, int]:
-    """``(name, examples, start, groups)``: the data with its (class, colour) cells as groups."""
+def problem(ipc: int) -> tuple[str, Examples, Synthetic]:
+    """``(name, examples, start)``: the data with its (class, colour) cells as groups."""
     splits = shifts.colour("foreground", bias=0.9)(0, grey_images())
     train, prepared = splits.train, prepare(splits, "standardise")
     assert train.groups is not None
     colours = Groups(train.groups, len(train.group_names))
-    examples = prepared.examples()._replace(groups=jnp.asarray(cells(colours, train.labels, train.classes)))
+    codes, count = cells(colours, train.labels, train.classes)
+    examples = prepared.examples().replace(groups=jnp.asarray(codes), group_count=count)
     pool = selection.Pool(prepared.train, train.labels, train.classes)
     index = selection.subset("random", pool, ipc).index
     start = Synthetic(examples.images[index], examples.labels[index])
-    return splits.name, examples, start, train.classes * colours.size
+    return splits.name, examples, start
 
 
 def steps(sampler: Sampler, of: risk.Risk, depth: int, examples: Examples, start: Synthetic) -> Callable[[], None]:
@@ -125,13 +126,14 @@ def milliseconds(calls: Mapping[str, Callable[[], None]], rounds: int) -> dict[s
 
 
 def main(options: Options) -> None:
-    name, examples, start, groups = problem(options.ipc)
+    name, examples, start = problem(options.ipc)
     m, (n, *shape) = len(start.images), examples.images.shape
-    print(f"{name}: {n:,} images of {' x '.join(map(str, shape))}, {groups} groups; {jax.devices()[0].device_kind}")
-    entropic = risk.grouped(risk.mean, risk.entropic(5.0), groups)
-    rdd = risk.grouped(risk.cvar(0.2), risk.plus(risk.mean, risk.worst), groups)
+    groups, device = examples.group_count, jax.devices()[0].device_kind
+    print(f"{name}: {n:,} images of {' x '.join(map(str, shape))}, {groups} groups; {device}")
+    entropic = risk.grouped(risk.mean, risk.entropic(5.0))
+    rdd = risk.grouped(risk.cvar(0.2), risk.plus(risk.mean, risk.worst))
     for depth, batch in options.settings:
-        plain, even = uniform(batch), by_group(batch, groups)
+        plain, even = uniform(batch), by_group(batch)
         calls = {
             "plain": steps(plain, risk.overall(risk.mean), depth, examples, start),
             "robust": steps(even, entropic, depth, examples, start),

@@ -111,7 +111,7 @@ def variance() -> None:
 
     @jax.jit
     def gradient(images: jax.Array, index: jax.Array, weight: jax.Array) -> jax.Array:
-        batch = Batch(examples.images[index], examples.labels[index], examples.groups[index], weight)
+        batch = Batch(examples.images[index], examples.labels[index], examples.groups[index], weight, group_count=1)
         return jax.grad(
             lambda x: (
                 jnp.sum(objective(jax.random.key(0), None, Synthetic(x, synthetic.labels), batch).value * weight)
@@ -132,7 +132,7 @@ def variance() -> None:
         def spread(sampler: Sampler, loss: str | None) -> float:
             data = examples
             if loss is not None:
-                data = data._replace(loss=jnp.asarray(LOSSES[loss](outputs, prepared.one_hot)))  # noqa: B023
+                data = data.replace(loss=jnp.asarray(LOSSES[loss](outputs, prepared.one_hot)))  # noqa: B023
             drawn = [sampler(jax.random.key(i), data) for i in range(40)]
             found = [np.asarray(gradient(now.images, *one)) for one in drawn]  # noqa: B023
             return float(np.mean([np.sum((g - full) ** 2) for g in found]))  # noqa: B023

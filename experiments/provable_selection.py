@@ -177,7 +177,7 @@ def measure(cell: Cell) -> dict:
             if batches.loss is not None and step % REFRESH == 0:
                 outputs = krr.fit(KERNEL, distiller.decode(state))(prepared.train)
                 loss = LOSSES[batches.loss](outputs, prepared.one_hot)
-                examples = examples._replace(loss=jnp.asarray(loss))
+                examples = examples.replace(loss=jnp.asarray(loss))
             state, _ = distiller.run(key, state, examples, step + EVERY)
             look(step + EVERY, distiller.decode(state))
     found["seconds"].append(round(time.perf_counter() - began, 2))

@@ -87,7 +87,7 @@ class Objective(Protocol):
     """What is minimised, before the risk. Members: `rdd_jax.objectives`."""
 
     def __call__(self, key: PRNGKey, model: Any, synthetic: Synthetic, batch: Batch, /) -> Losses:
-        """One loss an example, or one a group.
+        """One loss an example (`Batch.losses`), or one a group of ``batch.group_count``.
 
         ``model`` are the variables of the network of this step (see `rdd_jax.trajectory`), None for kernels; the
         gradient is taken with respect to ``synthetic``.
@@ -99,8 +99,8 @@ class Objective(Protocol):
 class Measure(Protocol):
     """Turns the losses of every group into one number. Members: `rdd_jax.risk`."""
 
-    def __call__(self, losses: Losses, groups: int, /) -> Float[Array, " g"]:
-        """One number for each of ``groups`` groups; 0 for one without weight."""
+    def __call__(self, losses: Losses, /) -> Float[Array, " g"]:
+        """One number for each of the ``losses.group_count`` groups; 0 for one without weight."""
         ...
 
 

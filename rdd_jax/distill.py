@@ -22,9 +22,10 @@ from threadpoolctl import ThreadpoolController
 
 from rdd_jax.augment import none
 from rdd_jax.contracts import Augment, Callback, Objective, Risk, Sampler
-from rdd_jax.errors import InputError, at_least
+from rdd_jax.errors import at_least
 from rdd_jax.parameterise import Parameterisation, pixels
 from rdd_jax.risk import mean, overall
+from rdd_jax.risk.segments import group_sum
 from rdd_jax.sampling import uniform
 from rdd_jax.trajectory import Trajectory, kernel_only
 from rdd_jax.types import Batch, Examples, Info, Losses, PRNGKey, State, Synthetic
@@ -51,14 +52,12 @@ class Distiller(NamedTuple):
       advance: ``advance(key, state, data, count) -> (State, Info of [DISPATCH])``: ``count`` steps in one
         dispatch, ``count <= DISPATCH``.
       decode: ``decode(state) -> Synthetic``.
-      groups: how many it was composed for; None: any, which are all one.
     """
 
     init: Callable[[Synthetic], State]
     step: Callable[[PRNGKey, State, Examples], tuple[State, Info]]
     advance: Callable[[PRNGKey, State, Examples, Array], tuple[State, Info]]
     decode: Callable[[State], Synthetic]
-    groups: int | None = None
 
     def run(
         self, key: Key[Array, "*s"], state: State, data: Examples, until: int, callbacks: Sequence[Callback] = ()
@@ -74,11 +73,10 @@ class Distiller(NamedTuple):
           The last state, and the `Info` of each step taken.
 
         Raises:
-          InputError: a negative ``until``, or groups of ``data`` beyond those that it was composed for.
+          InputError: a negative ``until``, or data that the sampler or the objective cannot take.
           Diverged: a loss or gradient was not finite.
         """
         at_least("until", until, 0)
-        _check_groups(data, self.groups)
         told = []
         # Dispatches end at multiples of DISPATCH whatever the start, so that a resumed run is the same one.
         while (at := int(np.ravel(state.step)[0])) < until:
@@ -132,7 +130,6 @@ def compose(
     parameterisation: Parameterisation = DEFAULT_PARAMETERISATION,
     augment: Augment = none,
     trajectory: Trajectory = kernel_only,
-    groups: int | None = None,
 ) -> Distiller:
     """Composes a distiller.
 
@@ -144,8 +141,6 @@ def compose(
       parameterisation: see `rdd_jax.parameterise`; default the pixels, labels fixed.
       augment: applied to the real images of a batch. (Augmentations of both sides belong to matching objectives.)
       trajectory: the networks that a matching objective looks from, see `rdd_jax.trajectory`.
-      groups: how many there are, for `Info.by_group` and for what the sampler, the risk and the objective were made
-        for: ``data.groups`` lies in ``0..groups-1``, which `run` checks. None: all are one.
     """
 
     def init(synthetic: Synthetic) -> State:
@@ -157,7 +152,8 @@ def compose(
         sample_key, augment_key = jax.random.split(key)
         index, weight = sampler(sample_key, data)
         images = augment(augment_key, data.images.at[index].get(mode="promise_in_bounds"))
-        return Batch(images, data.labels[index], data.groups[index], weight.astype(images.dtype))
+        labels, groups, weight = data.labels[index], data.groups[index], weight.astype(images.dtype)
+        return Batch(images, labels, groups, weight, group_count=data.group_count)
 
     def step(key: PRNGKey, state: State, data: Examples) -> tuple[State, Info]:
         batch_key, objective_key, follow_key = jax.random.split(jax.random.fold_in(key, state.step), 3)
@@ -176,7 +172,7 @@ def compose(
         norm = optax.tree.norm(gradient)
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
         new = State(params, state.fixed, optimizer_state, state.step + 1, networks)
-        info = Info(loss, norm, _by_group(losses, groups), finite)
+        info = Info(loss, norm, _by_group(losses), finite)
         return jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, state), info
 
     def advance(key: PRNGKey, state: State, data: Examples, count: Array) -> tuple[State, Info]:
@@ -190,28 +186,13 @@ def compose(
         return jax.lax.fori_loop(0, count, body, (state, info))
 
     return Distiller(
-        init, jax.jit(step), jax.jit(advance), lambda state: parameterisation.decode(state.params, state.fixed), groups
+        init, jax.jit(step), jax.jit(advance), lambda state: parameterisation.decode(state.params, state.fixed)
     )
 
 
-def _check_groups(data: Examples, groups: int | None) -> None:
-    """Codes beyond the count would be left out of every sum by group without a word."""
-    if groups is None:
-        return
-    least, most = int(jnp.min(data.groups)), int(jnp.max(data.groups))
-    if least < 0 or most >= groups:
-        raise InputError(
-            f"the examples have groups {least} to {most}, but the distiller was composed for 0 to {groups - 1}: "
-            f"compose it, with its sampler and its risk, for {most + 1} groups"
-        )
-
-
-def _by_group(losses: Losses, groups: int | None) -> Float[Array, " g"]:
-    """The mean loss of every group, NaN where there is none; of all together without ``groups``."""
-    if groups is None:
-        return overall(mean)(losses)[None]
-    present = jax.ops.segment_sum(losses.weight, losses.group, groups) > 0
-    return jnp.where(present, mean(losses, groups), jnp.nan)
+def _by_group(losses: Losses) -> Float[Array, " g"]:
+    """The mean loss of every group, NaN where there is none."""
+    return jnp.where(group_sum(losses.weight, losses) > 0, mean(losses), jnp.nan)
 
 
 def over_seeds(one: Distiller) -> Distiller:
@@ -230,4 +211,4 @@ def over_seeds(one: Distiller) -> Distiller:
         seeds = [jax.tree.map(lambda leaf, i=i: leaf[i], synthetic) for i in range(len(synthetic.images))]
         return jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(one.init, seeds))
 
-    return Distiller(init, jax.jit(step), jax.jit(advance), jax.vmap(one.decode), one.groups)
+    return Distiller(init, jax.jit(step), jax.jit(advance), jax.vmap(one.decode))

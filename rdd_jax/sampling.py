@@ -50,21 +50,17 @@ def balanced(batch: int) -> Sampler:
     return sample
 
 
-def by_group(batch: int, groups: int) -> Sampler:
+def by_group(batch: int) -> Sampler:
     """``batch`` examples; every group of ``data.groups`` that has any equally likely, and within it every example.
 
     Weights ``n_g G / n`` (``G`` groups with examples, ``n_g`` of ``n`` in group ``g``) undo the choice on average:
     the sampler decides what is *seen*, the risk what *counts*. Under `risk.grouped` a rare group's loss then is a mean
-    of ``batch / G`` examples and not of a few.
-
-    Args:
-      groups: ``data.groups`` lies in ``0..groups-1``.
+    of ``batch / G`` examples and not of a few. Of data in one group it draws what `uniform` draws.
     """
-    at_least("batch", batch, 1)
-    at_least("groups", groups, 1)
+    plain = uniform(batch)
 
     def sample(key: PRNGKey, data: Examples):
-        return _evenly(key, data.groups, groups, batch)
+        return plain(key, data) if data.group_count == 1 else _evenly(key, data.groups, data.group_count, batch)
 
     return sample
 
@@ -84,7 +80,7 @@ def _evenly(
     return order[first[drawn] + member], counts[drawn] * (present / len(codes))
 
 
-def importance(batch: int, mix: float = 0.1, strata: str = "class", unbiased: bool = True, groups: int = 1) -> Sampler:
+def importance(batch: int, mix: float = 0.1, strata: str = "class", unbiased: bool = True) -> Sampler:
     r"""``batch`` examples, the likelier the larger ``data.loss``, mixed with uniform draws.
 
     .. math::
@@ -100,7 +96,6 @@ def importance(batch: int, mix: float = 0.1, strata: str = "class", unbiased: bo
       mix: in (0, 1]; 1 is uniform within the strata.
       strata: ``all``: one; ``class``: every class keeps its share, :math:`P_s = n_s / n`; ``group``: every group of
         ``data.groups`` gets the same, :math:`P_s = 1 / G`, as in `by_group`.
-      groups: of ``group``: ``data.groups`` lies in ``0..groups-1``.
       unbiased: False leaves out the part of the weights that undoes the choice by loss.
     """
     at_least("batch", batch, 1)
@@ -110,7 +105,7 @@ def importance(batch: int, mix: float = 0.1, strata: str = "class", unbiased: bo
     def sample(key: PRNGKey, data: Examples):
         n = len(data.labels)
         codes = {"all": (jnp.zeros(n, int), 1), "class": (jnp.argmax(data.labels, 1), data.labels.shape[1])}
-        code, size = codes.get(strata, (data.groups, groups))
+        code, size = codes.get(strata, (data.groups, data.group_count))
         counts = jnp.bincount(code, length=size)
         within = _within(data, code, size, counts, mix)
         share = 1 / jnp.sum(counts > 0) if strata == "group" else counts[code] / n
@@ -131,14 +126,14 @@ def _check_mix(mix: float) -> None:
 def _within(data: Examples, code: Array, size: int, counts: Array, mix: float) -> Float[Array, " n"]:
     """The probability of every example within its stratum; ``n_s`` are its ``counts``."""
     if data.loss is None:
-        raise InputError("drawing by importance needs examples with losses: data._replace(loss=...)")
+        raise InputError("drawing by importance needs examples with losses: data.replace(loss=...)")
     loss = jnp.asarray(data.loss, float)
     total = jax.ops.segment_sum(loss, code, size)[code]
     relative = jnp.where(total > 0, loss / jnp.where(total > 0, total, 1), 1 / counts[code])
     return (1 - mix) * relative + mix / counts[code]
 
 
-def stratified(batch: int, groups: int, mix: float = 1.0, unbiased: bool = True) -> Sampler:
+def stratified(batch: int, mix: float = 1.0, unbiased: bool = True) -> Sampler:
     r"""As many examples of every group of ``data.groups``, group by group in order; for matching, group by group.
 
     Within a group ``p_i = (1 - mix) l_i / sum l + mix / n_g`` from ``data.loss`` as in `importance`, and weights
@@ -146,25 +141,25 @@ def stratified(batch: int, groups: int, mix: float = 1.0, unbiased: bool = True)
     draws have in common is left to the objective, which compares means over a group. Empty groups get weight 0.
 
     Args:
-      batch: examples in all; groups get ``batch // groups`` each, so it is at least ``groups``.
+      batch: examples in all; groups get ``batch // group_count`` each, so it is at least ``group_count``.
 
     Raises:
-      InputError: ``batch < groups``, or ``mix`` outside (0, 1].
+      InputError: ``mix`` outside (0, 1]; when traced, ``batch < data.group_count``.
     """
     at_least("batch", batch, 1)
-    if batch < groups:
-        raise InputError(
-            f"a batch of {batch} does not hold an example of each of the {groups} groups: give a larger one"
-        )
     _check_mix(mix)
-    per = batch // groups
 
     def sample(key: PRNGKey, data: Examples):
+        groups = data.group_count
+        if batch < groups:
+            raise InputError(
+                f"a batch of {batch} does not hold an example of each of the {groups} groups: give a larger one"
+            )
         order = jnp.argsort(data.groups)
         counts = jnp.bincount(data.groups, length=groups)[:, None]
         last = jnp.cumsum(counts, 0)
         first = last - counts
-        at = jax.random.uniform(key, (groups, per))
+        at = jax.random.uniform(key, (groups, batch // groups))
         # After rounding a draw stays in its group; that of a group without examples is any.
         inside = lambda place: jnp.maximum(jnp.clip(place, first, last - 1), 0)  # noqa: E731
         if mix == 1:
@@ -203,13 +198,13 @@ SAMPLERS: Registry[Sampler] = Registry(
         "balanced": balanced,
         "group": by_group,
         "importance": lambda batch, mix, unbiased: importance(batch, mix, "class", unbiased),
-        "group+importance": lambda batch, groups, mix, unbiased: importance(batch, mix, "group", unbiased, groups),
-        "stratified": lambda batch, groups: stratified(batch, groups),
+        "group+importance": lambda batch, mix, unbiased: importance(batch, mix, "group", unbiased),
+        "stratified": lambda batch: stratified(batch),
         "stratified+importance": stratified,
     },
 )
 
 
-def sampler_by_name(name: str, batch: int, groups: int = 1, mix: float = 0.1, unbiased: bool = True) -> Sampler:
+def sampler_by_name(name: str, batch: int, mix: float = 0.1, unbiased: bool = True) -> Sampler:
     """A sampler of `SAMPLERS`; raises `InputError` on an unknown name or ``batch < 1``."""
-    return SAMPLERS.make(name, batch=batch, groups=groups, mix=mix, unbiased=unbiased)
+    return SAMPLERS.make(name, batch=batch, mix=mix, unbiased=unbiased)

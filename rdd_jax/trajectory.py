@@ -144,8 +144,7 @@ def on_real(
     Args:
       sampler: which real examples a step sees.
       nearest: groups are the synthetic images, an example belonging to the nearest one of its class in the network's
-        embedding, computed for the synthetic set once a lesson (RDD's, no group labels); the risk has as many groups as
-        there are synthetic images. False: the groups of ``data``.
+        embedding, computed for the synthetic set once a lesson (RDD's, no group labels). False: the groups of ``data``.
     """
     at_least("steps", steps, 0)
 
@@ -160,7 +159,8 @@ def on_real(
             if centres is not None:
                 found = jax.lax.stop_gradient(network.features(variables, images))  # shared with `apply` when compiled
                 group = nearest_of_class(found, jnp.argmax(labels, 1), centres, synthetic.of_class)
-            return plain + risk(Losses(value, group, weight))
+            count = data.group_count if centres is None else len(centres)
+            return plain + risk(Losses(value, group, weight, group_count=count))
 
         def one(i, training):
             sample_key, augment_key = jax.random.split(jax.random.fold_in(key, i))

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from rdd_jax.checks import check_codes, check_images, check_names
+from rdd_jax.counted import Counted, pytree
 
 __all__ = [
     "Batch",
@@ -37,25 +38,35 @@ __all__ = [
 ]
 
 
-class Examples(NamedTuple):
-    """Real examples on the device, in model space."""
+@pytree
+@dataclass(frozen=True, eq=False)
+class Examples(Counted):
+    """Real examples on the device, in model space; ``group_count`` says in how many groups."""
 
+    CODES = "groups"
     images: Float[Array, "n h w c"]
     labels: Float[Array, "n k"]
     """Centred one-hot: ``onehot - 1/k``."""
     groups: Int[Array, " n"]
-    """A group per example; all zero where none were given."""
+    """A group ``0..group_count-1`` per example; all zero where none were given."""
     loss: Float[Array, " n"] | None = None
     """The loss of every example when it was last looked at, not negative; for samplers that ask for it."""
 
 
-class Batch(NamedTuple):
-    """What a sampler drew. ``weight`` is 1 unless the draw was not uniform."""
+@pytree
+@dataclass(frozen=True, eq=False)
+class Batch(Counted):
+    """What a sampler drew. ``weight`` is 1 unless the draw was not uniform; ``group_count`` is that of the examples."""
 
+    CODES = "group"
     images: Float[Array, "b h w c"]
     labels: Float[Array, "b k"]
     group: Int[Array, " b"]
     weight: Float[Array, " b"]
+
+    def losses(self, value: Float[Array, " b"]) -> "Losses":
+        """One loss an example, with its group and weight."""
+        return Losses(value, self.group, self.weight, group_count=self.group_count)
 
 
 class Synthetic(NamedTuple):
@@ -74,9 +85,12 @@ class Synthetic(NamedTuple):
         return jnp.argmax(self.labels, 1) if self.classes is None else self.classes
 
 
-class Losses(NamedTuple):
-    """Losses that a risk turns into one number: one an example, or one a group."""
+@pytree
+@dataclass(frozen=True, eq=False)
+class Losses(Counted):
+    """Losses that a risk turns into one number: one an example, or one a group of ``group_count``."""
 
+    CODES = "group"
     value: Float[Array, " l"]
     group: Int[Array, " l"]
     weight: Float[Array, " l"]

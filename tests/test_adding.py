@@ -14,10 +14,10 @@ import jax.numpy as jnp
 from rdd_jax.risk import mean
 
 def semideviation(tau: float = 0.2):
-    def measure(losses, groups):
-        centre = mean(losses, groups)
+    def measure(losses):
+        centre = mean(losses)
         above = jnp.maximum(losses.value - centre[losses.group], 0)
-        return centre + tau * mean(losses._replace(value=above), groups)
+        return centre + tau * mean(losses.replace(value=above))
     return measure
 '''
 GROUPING = '''
@@ -40,25 +40,24 @@ from rdd_jax.app import pieces
 from rdd_jax.app.methods.kip import Kip
 from rdd_jax.distill import compose
 from rdd_jax.kernels import krr
-from rdd_jax.types import Losses
 
 def absolute(kernel, reg):
     def objective(key, model, synthetic, batch):
         gram = kernel(synthetic.images, synthetic.images)
         alpha = krr.solve(krr.factor(gram, reg), synthetic.labels)
         error = kernel(batch.images, synthetic.images) @ alpha - batch.labels
-        return Losses(jnp.sum(jnp.abs(error), 1), batch.group, batch.weight)
+        return batch.losses(jnp.sum(jnp.abs(error), 1))
     return objective
 
 @dataclass(frozen=True)
 class AbsoluteKip(Kip):
     """Kernel inducing points under the absolute error."""
 
-    def distiller(self, kernel, groups, classes):
+    def distiller(self, kernel, classes):
         return compose(
             absolute(kernel, self.kernel.reg),
-            risk=pieces.risk_of(self.risk, groups),
-            **pieces.steps_of(self.batch, self.optimiser, groups),
+            risk=pieces.risk_of(self.risk),
+            **pieces.steps_of(self.batch, self.optimiser),
         )
 '''
 KERNEL = '''

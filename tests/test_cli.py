@@ -587,7 +587,7 @@ def test_divergence_stops_the_run_and_keeps_the_last_good_state(tmp_path, capsys
     out = tmp_path / "run"
     assert distil("--lr", "1e30", "--out", out) == 3
     assert "not finite at step 2: " in capsys.readouterr().err
-    like = Saved(compose(kip(fc_ntk()), groups=1).init(empty(10)), jnp.zeros(1295, jnp.int32), jnp.asarray(1))
+    like = Saved(compose(kip(fc_ntk())).init(empty(10)), jnp.zeros(1295, jnp.int32), jnp.asarray(1))
     saved = Checkpoints(out / "checkpoints").restore(like)
     assert saved is not None
     state = saved.state

@@ -18,7 +18,7 @@ from rdd_jax.parameterise import pixels
 from rdd_jax.sampling import balanced, by_group, stratified, uniform
 from rdd_jax.selection import Pool, strata_of
 from rdd_jax.selection.initialise import initialise
-from rdd_jax.types import Batch, Examples, Losses, Synthetic, centred_one_hot
+from rdd_jax.types import Examples, Losses, Synthetic, centred_one_hot
 
 KERNEL = fc_ntk(1)
 KEY = jax.random.key(3)
@@ -32,7 +32,7 @@ def problem(n=30, classes=3, seed=0):
     labels = np.arange(n) % classes
     images = rng.standard_normal((n, 3, 4, 1)) + 1.5 * rng.standard_normal((classes, 3, 4, 1))[labels]
     one_hot = centred_one_hot(labels, classes)
-    examples = Examples(jnp.asarray(images, jnp.float32), one_hot, jnp.asarray(labels % 2))
+    examples = Examples(jnp.asarray(images, jnp.float32), one_hot, jnp.asarray(labels % 2), group_count=2)
     start = images[:classes] + rng.standard_normal((classes, 3, 4, 1))
     return examples, Synthetic(jnp.asarray(start, jnp.float32), one_hot[:classes])
 
@@ -99,7 +99,7 @@ def test_one_step_is_the_update_by_hand():
 @pytest.mark.slow
 def test_weights_and_groups_of_a_batch_reach_the_risk():
     examples, synthetic = problem()
-    first_pixel = lambda *given: Losses(given[-1].images[:, 0, 0, 0], given[-1].group, given[-1].weight)  # noqa: E731
+    first_pixel = lambda *given: given[-1].losses(given[-1].images[:, 0, 0, 0])  # noqa: E731
     two = lambda key, examples: (jnp.array([5, 7]), jnp.array([1.0, 3.0]))  # noqa: E731
     group_one = lambda losses: jnp.sum(losses.value * losses.group)  # noqa: E731
     pixel = examples.images[:, 0, 0, 0]
@@ -110,7 +110,7 @@ def test_weights_and_groups_of_a_batch_reach_the_risk():
         np.testing.assert_allclose(info.loss, expected, rtol=1e-6)
 
 
-FIRST_PIXEL = lambda key, model, synthetic, batch: Losses(batch.images[:, 0, 0, 0], batch.group, batch.weight)  # noqa: E731
+FIRST_PIXEL = lambda key, model, synthetic, batch: batch.losses(batch.images[:, 0, 0, 0])  # noqa: E731
 PIXELS = np.array([1.0, 2, 4, 8, 16, 32])
 
 
@@ -118,9 +118,10 @@ def first_pixels(groups, weight):
     """Info of a step whose losses are `PIXELS` and whose risk is another number."""
     images = np.zeros((6, 3, 4, 1), np.float32)
     images[:, 0, 0, 0] = PIXELS
-    examples = Examples(jnp.asarray(images), problem(6)[0].labels, jnp.array([0, 1, 1, 3, 0, 1]))
+    codes = jnp.array([0, 1, 1, 3, 0, 1]) if groups > 1 else jnp.zeros(6, int)
+    examples = Examples(jnp.asarray(images), problem(6)[0].labels, codes, group_count=groups)
     draw = lambda key, examples: (jnp.arange(6), jnp.asarray(weight))  # noqa: E731
-    distiller = compose(FIRST_PIXEL, draw, risk.overall(risk.worst), groups=groups)
+    distiller = compose(FIRST_PIXEL, draw, risk.overall(risk.worst))
     return distiller.step(KEY, distiller.init(problem()[1]), examples)[1]
 
 
@@ -134,9 +135,9 @@ def test_the_loss_of_every_group_is_told_and_nan_where_there_is_none():
 
 @pytest.mark.slow
 def test_without_groups_the_mean_of_all_is_told():
-    np.testing.assert_allclose(first_pixels(None, np.ones(6)).by_group, [PIXELS.mean()], rtol=1e-6)
+    np.testing.assert_allclose(first_pixels(1, np.ones(6)).by_group, [PIXELS.mean()], rtol=1e-6)
     weight = np.array([1.0, 3, 1, 0, 0.5, 2])
-    np.testing.assert_allclose(first_pixels(None, weight).by_group, [np.average(PIXELS, weights=weight)], rtol=1e-6)
+    np.testing.assert_allclose(first_pixels(1, weight).by_group, [np.average(PIXELS, weights=weight)], rtol=1e-6)
 
 
 @pytest.mark.slow
@@ -175,7 +176,7 @@ def test_run_tells_every_callback_of_every_step_once():
     assert [call[:2] for call in told] == [(name, step) for step in (DISPATCH, 2 * DISPATCH, 23) for name in "ab"]
     for name in "ab":
         assert equal(joined(*(part for called, _, part in told if called == name)), info)
-    assert [leaf.shape for leaf in info] == [(23,), (23,), (23, 1), (23,)]
+    assert [leaf.shape for leaf in info] == [(23,), (23,), (23, 2), (23,)]
     assert all(isinstance(leaf, np.ndarray) for leaf in info)
     assert info.finite.all()
     same, none = KIP.run(KEY, state, examples, 23)
@@ -217,7 +218,7 @@ def poisoned(step, how):
         # The root of zero is finite, its slope is not.
         zero = jnp.sum(synthetic.images - jax.lax.stop_gradient(synthetic.images))
         bad = jnp.nan if how == "loss" else jnp.sqrt(jnp.abs(zero))
-        return losses._replace(value=losses.value + jnp.where(here, bad, 0.0))
+        return losses.replace(value=losses.value + jnp.where(here, bad, 0.0))
 
     return objective
 
@@ -258,15 +259,13 @@ SIDE_BY_SIDE = {
         optimizer=optax.sgd(0.5, 0.5),
         parameterisation=pixels("learned"),
         augment=augment.flip,
-        groups=2,
     ),
     "matching": compose(
-        objectives.gradient_matching(NETWORK, 3),
-        stratified(9, 3),
-        risk.grouped(risk.mean, risk.plus(risk.mean, risk.worst), 3),
+        objectives.gradient_matching(NETWORK),
+        stratified(9),
+        risk.grouped(risk.mean, risk.plus(risk.mean, risk.worst)),
         optimizer=optax.sgd(0.05),
         trajectory=trajectory.fresh(NETWORK),
-        groups=3,
     ),
 }
 
@@ -283,7 +282,7 @@ def several(name):
     """``(examples, starts, keys)``; groups are the classes where there are as many."""
     examples, _ = problem()
     if name == "matching":
-        examples = examples._replace(groups=jnp.argmax(examples.labels, 1))
+        examples = examples.replace(groups=jnp.argmax(examples.labels, 1), group_count=3)
     return examples, [problem(seed=s)[1] for s in range(SEEDS)], jax.random.split(KEY, SEEDS)
 
 
@@ -319,7 +318,7 @@ def test_seeds_side_by_side_are_as_one_after_another(name):
 @pytest.mark.slow
 def test_a_step_of_several_seeds_is_a_step_of_each():
     examples, starts, keys = several("kip")
-    one = compose(objectives.kip(rbf), uniform(8), groups=2)
+    one = compose(objectives.kip(rbf), uniform(8))
     together = over_seeds(one)
     state, info = together.step(keys, together.init(stacked(starts)), examples)
     assert info.by_group.shape == (SEEDS, 2)
@@ -448,7 +447,7 @@ def test_batches_hold_what_the_sampler_drew():
     batches = []
 
     def watched(key, model, synthetic, batch):
-        jax.debug.callback(lambda *leaves: batches.append(Batch(*leaves)), *batch)
+        jax.debug.callback(batches.append, batch)
         return objectives.kip(KERNEL)(key, model, synthetic, batch)
 
     distiller = compose(watched, uniform(8))
@@ -477,7 +476,10 @@ def conflict(n=200, few=10):
     x[:, 0] += np.where(rare, -1, 1) * sign
     x[:, 1] += 0.5 * sign
     examples = Examples(
-        jnp.asarray(x.reshape(n, 2, 2, 1), jnp.float32), centred_one_hot(labels, 2), jnp.asarray(2 * labels + rare)
+        jnp.asarray(x.reshape(n, 2, 2, 1), jnp.float32),
+        centred_one_hot(labels, 2),
+        jnp.asarray(2 * labels + rare),
+        group_count=4,
     )
     start = Synthetic(examples.images[:2], examples.labels[:2])
     return examples, start
@@ -515,8 +517,8 @@ def test_a_risk_over_groups_lifts_the_worst_group(across, without_groups):
     examples, start = conflict()
     robust = compose(
         objectives.kip(KERNEL),
-        by_group(100, 4),
-        risk.grouped(risk.mean, ACROSS[across], 4),
+        by_group(100),
+        risk.grouped(risk.mean, ACROSS[across]),
         optimizer=optax.adam(0.05),
     )
     loss, right, average = without_groups
@@ -532,7 +534,7 @@ def test_a_risk_over_groups_lifts_the_worst_group(across, without_groups):
 @pytest.mark.slow
 def test_the_worst_group_is_lifted_by_the_gradient_of_the_risk():
     examples, start = conflict()
-    across = risk.grouped(risk.mean, risk.worst, 4)
+    across = risk.grouped(risk.mean, risk.worst)
     cut = lambda losses: jax.lax.stop_gradient(across(losses))  # noqa: E731
     results = {}
     for name, of_losses in (("whole", across), ("cut", cut)):
@@ -550,10 +552,10 @@ def test_the_worst_group_is_lifted_by_the_gradient_of_the_risk():
 def test_the_same_examples_in_other_groups_are_another_step():
     examples, start = conflict()
     distiller = compose(
-        objectives.kip(KERNEL), everything, risk.grouped(risk.mean, risk.worst, 4), optimizer=optax.sgd(0.1)
+        objectives.kip(KERNEL), everything, risk.grouped(risk.mean, risk.worst), optimizer=optax.sgd(0.1)
     )
     one = distiller.step(KEY, distiller.init(start), examples)[0].params["images"]
-    regrouped = examples._replace(groups=jnp.zeros_like(examples.groups))
+    regrouped = examples.replace(groups=jnp.zeros_like(examples.groups))
     other = distiller.step(KEY, distiller.init(start), regrouped)[0].params["images"]
     plain = compose(objectives.kip(KERNEL), everything, optimizer=optax.sgd(0.1))
     expected = plain.step(KEY, plain.init(start), examples)[0].params["images"]
@@ -561,14 +563,27 @@ def test_the_same_examples_in_other_groups_are_another_step():
     assert np.abs(one - other).max() > 1e-2
 
 
-def test_groups_beyond_those_that_it_was_composed_for_are_refused():
+@pytest.mark.slow
+def test_another_number_of_groups_is_another_program_of_the_same_distiller():
     examples, synthetic = problem()
-    distiller = compose(
-        objectives.kip(KERNEL), everything, risk.grouped(risk.mean, risk.worst, 2), optax.sgd(0.1), groups=2
-    )
-    for groups, told in ((examples.groups + 1, "groups 1 to 2"), (examples.groups - 1, "groups -1 to 0")):
-        with pytest.raises(InputError, match=f"{told}, but the distiller was composed for 0 to 1"):
-            distiller.run(KEY, distiller.init(synthetic), examples._replace(groups=groups), 1)
+    distiller = compose(objectives.kip(rbf), by_group(12), risk.grouped(risk.mean, risk.worst), optax.sgd(0.1))
+    state, counts = distiller.init(synthetic), []
+    for groups in (jnp.argmax(examples.labels, 1), examples.groups):
+        count = int(groups.max()) + 1
+        state, info = distiller.run(KEY, state, examples.replace(groups=groups, group_count=count), int(state.step) + 1)
+        counts.append(info.by_group.shape)
+    assert counts == [(1, 3), (1, 2)]
+
+
+@pytest.mark.slow
+def test_without_groups_a_robust_run_is_the_plain_run():
+    examples, synthetic = problem()
+    one = examples.replace(groups=jnp.zeros_like(examples.groups), group_count=1)
+    across = risk.plus(risk.mean, risk.worst)
+    robust = compose(objectives.kip(rbf), by_group(12), risk.grouped(risk.mean, across), optax.sgd(0.1))
+    plain = compose(objectives.kip(rbf), uniform(12), optimizer=optax.sgd(0.1))
+    both = [distiller.run(KEY, distiller.init(synthetic), one, 3) for distiller in (robust, plain)]
+    assert equal(*both)
 
 
 def test_the_keys_of_a_step_are_all_different():
@@ -582,7 +597,7 @@ def test_the_keys_of_a_step_are_all_different():
         return with_key
 
     def far(key, model, synthetic, batch):
-        return Losses(jnp.sum(synthetic.images**2)[None], jnp.zeros(1, int), jnp.ones(1))
+        return Losses(jnp.sum(synthetic.images**2)[None], jnp.zeros(1, int), jnp.ones(1), group_count=1)
 
     network = mlp(3, width=4)
     fresh = trajectory.fresh(network)

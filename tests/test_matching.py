@@ -22,11 +22,11 @@ NETWORKS = {"convnet": convnet(CLASSES, depth=1, width=4), "mlp": mlp(CLASSES, w
 
 
 @functools.cache
-def make(name, network, cells, **options):
+def make(name, network, **options):
     """One for many tests, so that it is compiled once."""
     if name == "dm":
-        return jax.jit(objectives.distribution_matching(network, cells, **options))
-    return jax.jit(objectives.gradient_matching(network, cells, objectives.DISTANCES[name], **options))
+        return jax.jit(objectives.distribution_matching(network, **options))
+    return jax.jit(objectives.gradient_matching(network, objectives.DISTANCES[name], **options))
 
 
 MEMBERS = (*objectives.DISTANCES, "dm")
@@ -43,6 +43,7 @@ def problem(cells=CLASSES, dtype=jnp.float64):
         one_hot(cell // (cells // CLASSES)),
         jnp.asarray(cell),
         jnp.asarray(rng.uniform(0.5, 2, len(cell)), dtype),
+        group_count=cells,
     )
     labels = np.tile(np.arange(CLASSES), IPC)
     return Synthetic(draw(len(labels), 4, 4, 1), one_hot(labels)), batch
@@ -105,7 +106,7 @@ def test_distances_are_those_of_a_plain_loop_over_cells(name, kind, cells, x64):
     network = NETWORKS[kind]
     synthetic, batch = problem(cells)
     variables = variables_of(network)
-    losses = make(name, network, cells)(KEY, variables, synthetic, batch)
+    losses = make(name, network)(KEY, variables, synthetic, batch)
     np.testing.assert_allclose(losses.value, by_loop(name, network, variables, synthetic, batch, cells), rtol=1e-9)
     np.testing.assert_array_equal(losses.group, np.arange(cells))
     np.testing.assert_array_equal(losses.weight, 1)
@@ -117,12 +118,10 @@ def test_gradients_with_respect_to_images_and_labels_agree_with_finite_differenc
     network = NETWORKS["mlp"]
     synthetic, batch = problem(2 * CLASSES)
     variables = variables_of(network)
-    across = risk.grouped(risk.mean, risk.plus(risk.mean, risk.worst), 2 * CLASSES)
+    across = risk.grouped(risk.mean, risk.plus(risk.mean, risk.worst))
 
     def loss(images, labels):
-        return across(
-            make(name, network, 2 * CLASSES)(KEY, variables, Synthetic(jnp.asarray(images), jnp.asarray(labels)), batch)
-        )
+        return across(make(name, network)(KEY, variables, Synthetic(jnp.asarray(images), jnp.asarray(labels)), batch))
 
     check_grads(jax.jit(loss), (synthetic.images, synthetic.labels), order=1, modes=("rev",), atol=1e-5, rtol=1e-5)
 
@@ -133,9 +132,9 @@ def test_gradients_with_respect_to_images_and_labels_agree_with_finite_differenc
 def test_a_match_of_identical_sets_is_zero_and_its_gradient_finite(name, kind, x64):
     network = NETWORKS[kind]
     _, batch = problem()
-    batch = batch._replace(weight=jnp.ones_like(batch.weight))
+    batch = batch.replace(weight=jnp.ones_like(batch.weight))
     same = Synthetic(batch.images, batch.labels)
-    of = lambda s: jnp.sum(make(name, network, CLASSES)(KEY, variables_of(network), s, batch).value)  # noqa: E731
+    of = lambda s: jnp.sum(make(name, network)(KEY, variables_of(network), s, batch).value)  # noqa: E731
     value, gradient = jax.value_and_grad(of)(same)
     np.testing.assert_allclose(value, 0, atol=1e-9)
     assert np.isfinite(gradient.images).all()
@@ -147,9 +146,9 @@ def test_an_empty_cell_has_no_weight_and_does_not_change_the_others(name):
     network = NETWORKS["mlp"]
     synthetic, batch = problem(dtype=jnp.float32)
     variables = variables_of(network, jnp.float32)
-    full = make(name, network, CLASSES)(KEY, variables, synthetic, batch)
-    empty = batch._replace(weight=batch.weight.at[PER : 2 * PER].set(0))
-    losses = make(name, network, CLASSES)(KEY, variables, synthetic, empty)
+    full = make(name, network)(KEY, variables, synthetic, batch)
+    empty = batch.replace(weight=batch.weight.at[PER : 2 * PER].set(0))
+    losses = make(name, network)(KEY, variables, synthetic, empty)
     np.testing.assert_array_equal(losses.weight, [1, 0, 1])
     np.testing.assert_allclose(losses.value[jnp.array([0, 2])], full.value[jnp.array([0, 2])], rtol=1e-5)
     assert np.isfinite(losses.value).all()
@@ -160,9 +159,9 @@ def test_examples_out_of_their_cells_place_count_for_nothing_in_gradient_matchin
     network = NETWORKS["mlp"]
     synthetic, batch = problem(dtype=jnp.float32)
     variables = variables_of(network, jnp.float32)
-    objective = make("cosine", network, CLASSES)
-    moved = batch._replace(group=batch.group.at[0].set(2))
-    without = batch._replace(weight=batch.weight.at[0].set(0))
+    objective = make("cosine", network)
+    moved = batch.replace(group=batch.group.at[0].set(2))
+    without = batch.replace(weight=batch.weight.at[0].set(0))
     np.testing.assert_array_equal(
         objective(KEY, variables, synthetic, moved).value, objective(KEY, variables, synthetic, without).value
     )
@@ -173,10 +172,10 @@ def test_examples_out_of_their_cells_place_count_for_nothing_in_gradient_matchin
 def test_both_sides_get_the_same_transform(name):
     network = NETWORKS["mlp"]
     _, batch = problem(dtype=jnp.float32)
-    batch = batch._replace(weight=jnp.ones_like(batch.weight))
+    batch = batch.replace(weight=jnp.ones_like(batch.weight))
     same, variables = Synthetic(batch.images, batch.labels), variables_of(network, jnp.float32)
-    objective = make(name, network, CLASSES, augment=augment.dsa(shared=True))
-    apart = make(name, network, CLASSES, augment=augment.dsa(shared=False))
+    objective = make(name, network, augment=augment.dsa(shared=True))
+    apart = make(name, network, augment=augment.dsa(shared=False))
     for key in jax.random.split(KEY, 3):
         np.testing.assert_allclose(objective(key, variables, same, batch).value, 0, atol=1e-3)
     # Drawn by image, the transforms of equal sets in equal order are equal too; in another order they are not.
@@ -196,10 +195,10 @@ def test_every_class_has_one_draw_for_both_of_its_sides(name):
         images + draws[jnp.asarray(classes)][:, None, None, None]
         for images, classes in ((synthetic.images, synthetic.of_class), (batch.images, batch.group // 2))
     ]
-    expected = make(name, network, cells)(
-        KEY, variables, synthetic._replace(images=by_hand[0]), batch._replace(images=by_hand[1])
+    expected = make(name, network)(
+        KEY, variables, synthetic._replace(images=by_hand[0]), batch.replace(images=by_hand[1])
     )
-    found = make.__wrapped__(name, network, cells, augment=brighter)(KEY, variables, synthetic, batch)
+    found = make.__wrapped__(name, network, augment=brighter)(KEY, variables, synthetic, batch)
     np.testing.assert_allclose(found.value, expected.value, rtol=1e-4)
     assert len(np.unique(draws)) == CLASSES
 
@@ -218,8 +217,7 @@ def test_a_label_that_is_trained_past_another_leaves_its_image_in_its_class(name
     assert int(jnp.argmax(turned.labels[0])) != int(synthetic.of_class[0])
     np.testing.assert_array_equal(turned.of_class, synthetic.of_class)
     before, after = (
-        make(name, network, CLASSES)(KEY, variables, s, batch).value
-        for s in (soft.decode(*soft.init(synthetic)), turned)
+        make(name, network)(KEY, variables, s, batch).value for s in (soft.decode(*soft.init(synthetic)), turned)
     )
     # Only its own class is matched otherwise.
     own = int(synthetic.of_class[0])
@@ -232,10 +230,10 @@ def test_the_embeddings_of_a_batch_do_not_depend_on_blocks(monkeypatch):
     network = NETWORKS["mlp"]
     synthetic, batch = problem(dtype=jnp.float32)
     variables = variables_of(network, jnp.float32)
-    whole = make("dm", network, CLASSES)(KEY, variables, synthetic, batch).value
+    whole = make("dm", network)(KEY, variables, synthetic, batch).value
     monkeypatch.setattr(embeddings, "BLOCK", 5)
     np.testing.assert_allclose(
-        make.__wrapped__("dm", network, CLASSES)(KEY, variables, synthetic, batch).value, whole, rtol=1e-5
+        make.__wrapped__("dm", network)(KEY, variables, synthetic, batch).value, whole, rtol=1e-5
     )
 
 
@@ -244,11 +242,11 @@ def test_networks_that_do_not_fit_are_refused_before_compiling():
     synthetic, batch = problem(dtype=jnp.float32)
     other = mlp(CLASSES + 1, width=6)
     with pytest.raises(InputError, match="the network gives 4 outputs for 3 classes"):
-        make("cosine", other, CLASSES)(KEY, variables_of(other, jnp.float32), synthetic, batch)
+        make("cosine", other)(KEY, variables_of(other, jnp.float32), synthetic, batch)
     over_batch = convnet(CLASSES, depth=1, width=4, norm="batch")
     one = jax.tree.map(lambda leaf: leaf[:CLASSES], synthetic)
     with pytest.raises(InputError, match="a batch would hold a single image"):
-        make("cosine", over_batch, CLASSES)(KEY, variables_of(over_batch, jnp.float32), one, batch)
+        make("cosine", over_batch)(KEY, variables_of(over_batch, jnp.float32), one, batch)
 
 
 @pytest.mark.parametrize("name", MEMBERS)
@@ -257,9 +255,7 @@ def test_cells_that_do_not_fit_are_refused_before_computing(name):
     synthetic, batch = problem(dtype=jnp.float32)
     variables = variables_of(network, jnp.float32)
     with pytest.raises(InputError, match="4 cells and 6 synthetic images for 3 classes: both must be multiples"):
-        make(name, network, 4)(KEY, variables, synthetic, batch)
-    with pytest.raises(InputError, match="cells is 0"):
-        make(name, network, 0)
+        make(name, network)(KEY, variables, synthetic, batch.replace(group_count=4))
 
 
 def test_a_batch_that_cells_do_not_divide_is_refused():
@@ -267,7 +263,7 @@ def test_a_batch_that_cells_do_not_divide_is_refused():
     synthetic, batch = problem(dtype=jnp.float32)
     short = jax.tree.map(lambda leaf: leaf[:-1], batch)
     with pytest.raises(InputError, match="a batch of 11 does not hold 3 cells evenly"):
-        make("cosine", network, CLASSES)(KEY, variables_of(network, jnp.float32), synthetic, short)
+        make("cosine", network)(KEY, variables_of(network, jnp.float32), synthetic, short)
 
 
 @pytest.mark.slow
@@ -277,7 +273,7 @@ def test_one_step_of_gradient_matching_moves_images_towards_the_match():
     variables = variables_of(network, jnp.float32)
     for name in MEMBERS:
         of = lambda x, name=name: jnp.sum(  # noqa: E731
-            make(name, network, CLASSES)(KEY, variables, synthetic._replace(images=x), batch).value
+            make(name, network)(KEY, variables, synthetic._replace(images=x), batch).value
         )
         value, gradient = jax.value_and_grad(of)(synthetic.images)
         step = 1e-2 / optax.tree.norm(gradient)
@@ -298,13 +294,14 @@ def test_the_first_step_is_the_recorded_one(name, x64):
     network, cells = NETWORKS["convnet"], 2 * CLASSES
     synthetic, batch = problem(cells)
     distiller = compose(
-        make(name, network, cells),
-        sampling.stratified(4 * cells, cells),
-        risk.grouped(risk.mean, risk.plus(risk.mean, risk.worst), cells),
+        make(name, network),
+        sampling.stratified(4 * cells),
+        risk.grouped(risk.mean, risk.plus(risk.mean, risk.worst)),
         optax.sgd(0.1, 0.5),
         trajectory=trajectory.fresh(network),
     )
-    state, info = distiller.step(KEY, distiller.init(synthetic), Examples(batch.images, batch.labels, batch.group))
+    data = Examples(batch.images, batch.labels, batch.group, group_count=cells)
+    state, info = distiller.step(KEY, distiller.init(synthetic), data)
     moved = jnp.linalg.norm((distiller.decode(state).images - synthetic.images).ravel())
     np.testing.assert_allclose((info.loss, moved), GOLDEN[name], rtol=1e-6)
 

@@ -53,8 +53,8 @@ def test_objectives_give_one_finite_loss_an_example_and_pass_group_and_weight_on
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_weight_two_counts_as_the_example_twice(name, x64):
     synthetic, batch = problem()
-    double = batch._replace(weight=jnp.ones(9).at[3].set(2))
-    twice = jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf[3:4]]), batch)._replace(weight=jnp.ones(10))
+    double = batch.replace(weight=jnp.ones(9).at[3].set(2))
+    twice = jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf[3:4]]), batch).replace(weight=jnp.ones(10))
     of = jax.jit(jax.value_and_grad(lambda s, b: risk.overall(risk.mean)(OBJECTIVES[name](KEY, None, s, b))))
     value, gradient = of(synthetic, double)
     value2, gradient2 = of(synthetic, twice)
@@ -90,10 +90,10 @@ def test_gradients_of_kip_agree_with_finite_differences(reg, x64):
 RISKS = {
     "plain": risk.overall(risk.mean),
     "overall cvar": risk.overall(risk.cvar(0.3)),
-    "entropic": risk.grouped(risk.mean, risk.entropic(5.0), 2),
-    "max": risk.grouped(risk.mean, risk.worst, 2),
-    "rdd": risk.grouped(risk.cvar(0.3), risk.plus(risk.mean, risk.worst), 2),
-    "cvar of cvar": risk.grouped(risk.cvar(0.3), risk.cvar(0.7), 2),
+    "entropic": risk.grouped(risk.mean, risk.entropic(5.0)),
+    "max": risk.grouped(risk.mean, risk.worst),
+    "rdd": risk.grouped(risk.cvar(0.3), risk.plus(risk.mean, risk.worst)),
+    "cvar of cvar": risk.grouped(risk.cvar(0.3), risk.cvar(0.7)),
 }
 
 

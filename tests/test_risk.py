@@ -73,34 +73,34 @@ GROUPS, N = len(SIZES), sum(SIZES)
 
 
 @functools.cache
-def compiled(name, groups=GROUPS):
-    """``losses -> [groups]``."""
-    return jax.jit(lambda losses: MEMBERS[name][0](losses, groups))
+def compiled(name):
+    """``losses -> [group_count]``."""
+    return jax.jit(lambda losses: MEMBERS[name][0](losses))
 
 
-def risk_of(key, groups=GROUPS):
+def risk_of(key):
     if isinstance(key, str):
         return risk.overall(MEMBERS[key][0])
     within, across = key
-    return risk.grouped(MEMBERS[within][0], MEMBERS[across][0], groups)
+    return risk.grouped(MEMBERS[within][0], MEMBERS[across][0])
 
 
 @functools.cache
-def value_and_gradient(key, groups=GROUPS):
+def value_and_gradient(key):
     """``losses -> the risk, its gradient``."""
-    function = jax.value_and_grad(lambda value, losses: risk_of(key, groups)(losses._replace(value=value)))
+    function = jax.value_and_grad(lambda value, losses: risk_of(key)(losses.replace(value=value)))
     return jax.jit(lambda losses: function(losses.value, losses))
 
 
 @functools.cache
 def over_a_batch(key):
     """``losses, [2 N, N] -> the risk of each``."""
-    return jax.jit(lambda losses, batch: jax.vmap(lambda value: risk_of(key)(losses._replace(value=value)))(batch))
+    return jax.jit(lambda losses, batch: jax.vmap(lambda value: risk_of(key)(losses.replace(value=value)))(batch))
 
 
 def loop(name, losses, groups):
     """The measure of each group; 0 where it has no weight."""
-    value, group, weight = (np.asarray(part) for part in losses)
+    value, group, weight = (np.asarray(part) for part in jax.tree.leaves(losses))
     one = MEMBERS[name][1]
     members = [(value[group == g].astype(float), weight[group == g].astype(float)) for g in range(groups)]
     return np.array([one(v, w) if w.sum() > 0 else 0.0 for v, w in members])
@@ -108,7 +108,7 @@ def loop(name, losses, groups):
 
 def risk_loop(key, losses, groups=GROUPS):
     if isinstance(key, str):
-        return loop(key, losses._replace(group=np.zeros(len(losses.group), int)), 1)[0]
+        return loop(key, losses.replace(group=jnp.zeros_like(losses.group)), 1)[0]
     within, across = key
     value, weight = loop(within, losses, groups), np.bincount(losses.group, losses.weight, groups)
     return MEMBERS[across][1](value[weight > 0], np.ones((weight > 0).sum()))
@@ -122,20 +122,21 @@ def table(dtype=None) -> Losses:
     weight = rng.uniform(0.2, 3, len(group))
     weight[(group == 3) & (rng.random(len(group)) < 0.3)] = 0
     weight[group == 4] = 0
-    return Losses(jnp.asarray(value, dtype), jnp.asarray(group), jnp.asarray(weight, dtype))
+    return Losses(jnp.asarray(value, dtype), jnp.asarray(group), jnp.asarray(weight, dtype), group_count=GROUPS)
 
 
 def tied_table() -> Losses:
     """As `table`, with losses 0, 1, 2 and weights 1 and 2: ties everywhere, also between groups."""
     losses = table()
-    return losses._replace(value=jnp.floor(losses.value / 2), weight=jnp.ceil(losses.weight / 2))
+    return losses.replace(value=jnp.floor(losses.value / 2), weight=jnp.ceil(losses.weight / 2))
 
 
 def padded(value, group, weight=None) -> Losses:
     """A table of the same shape as `table`: the rest has no weight."""
     parts = (value, group, np.ones(len(value)) if weight is None else weight)
     return Losses(
-        *(jnp.asarray(np.concatenate([part, np.zeros(N - len(value), part.dtype)])) for part in map(np.asarray, parts))
+        *(jnp.asarray(np.concatenate([part, np.zeros(N - len(value), part.dtype)])) for part in map(np.asarray, parts)),
+        group_count=GROUPS,
     )
 
 
@@ -187,16 +188,16 @@ def test_cvar_is_its_variational_form(tau, dtype, rtol, x64):
 @pytest.mark.parametrize("make", [table, tied_table])
 def test_cvar_goes_from_the_mean_to_the_worst(make, x64):
     losses = make()
-    np.testing.assert_allclose(risk.cvar(1.0)(losses, GROUPS), risk.mean(losses, GROUPS), rtol=1e-12)
-    np.testing.assert_allclose(risk.cvar(1e-12)(losses, GROUPS), risk.worst(losses, GROUPS), rtol=1e-12)
+    np.testing.assert_allclose(risk.cvar(1.0)(losses), risk.mean(losses), rtol=1e-12)
+    np.testing.assert_allclose(risk.cvar(1e-12)(losses), risk.worst(losses), rtol=1e-12)
     values = [float(risk.overall(risk.cvar(tau))(losses)) for tau in (1.0, 0.7, 0.4, 0.1, 0.01)]
     assert sorted(values) == values
 
 
 def test_entropic_goes_from_the_mean_to_the_worst(x64):
     losses = table()
-    value = np.stack([risk.entropic(t)(losses, GROUPS) for t in (1e-6, 0.3, 1.0, 3.0, 30.0, 1e6)])
-    mean, worst = risk.mean(losses, GROUPS), risk.worst(losses, GROUPS)
+    value = np.stack([risk.entropic(t)(losses) for t in (1e-6, 0.3, 1.0, 3.0, 30.0, 1e6)])
+    mean, worst = risk.mean(losses), risk.worst(losses)
     np.testing.assert_allclose(value[0], mean, rtol=1e-5)
     np.testing.assert_allclose(value[-1], worst, rtol=1e-5)
     assert (np.diff(np.stack([mean, *value, worst]), axis=0) >= -1e-9).all()
@@ -204,7 +205,7 @@ def test_entropic_goes_from_the_mean_to_the_worst(x64):
 
 def test_entropic_does_not_overflow():
     losses = Losses(jnp.array([1e4, 9e3, 0, -1e4, -1e4]), jnp.array([0, 0, 0, 1, 1]), jnp.ones(5))
-    value, gradient = value_and_gradient(("entropic(2)", "mean"), 2)(losses)
+    value, gradient = value_and_gradient(("entropic(2)", "mean"))(losses)
     assert value.dtype == "float32"
     np.testing.assert_allclose(value, -np.log(3) / 2 / 2, atol=1e-3)
     np.testing.assert_allclose(gradient, [0.5, 0, 0, 0.25, 0.25], atol=1e-6)
@@ -221,8 +222,8 @@ def test_the_risk_of_rdd_by_hand(x64):
     # Tails of half: of 4 examples two, of 2 one, of 3 one and a half.
     losses = padded([1.0, 4, 2, 1, 6, 0, 1, 2, 3], [0, 0, 0, 0, 1, 1, 2, 2, 2])
     tails = np.array([(4 + 2) / 2, 6, (3 + 2 / 2) / 1.5])
-    rdd = risk.grouped(risk.cvar(0.5), risk.plus(risk.mean, risk.worst), GROUPS)
-    value, gradient = jax.value_and_grad(lambda value: rdd(losses._replace(value=value)))(losses.value)
+    rdd = risk.grouped(risk.cvar(0.5), risk.plus(risk.mean, risk.worst))
+    value, gradient = jax.value_and_grad(lambda value: rdd(losses.replace(value=value)))(losses.value)
     np.testing.assert_allclose(value, tails.mean() + 6, rtol=1e-12)
     expected = [0, 1 / 6, 1 / 6, 0, 1 / 3 + 1, 0, 0, 1 / 9, 2 / 9]
     np.testing.assert_allclose(gradient[:9], expected, rtol=1e-12)
@@ -233,6 +234,19 @@ def test_mean_plus_max_across_is_the_mean_of_the_groups_plus_their_largest(x64):
     value = np.delete(np.asarray(compiled("cvar(0.3)")(losses)), EMPTY)
     both, _ = value_and_gradient(("cvar(0.3)", "mean+worst"))(losses)
     np.testing.assert_allclose(both, value.mean() + value.max(), rtol=1e-12)
+
+
+@pytest.mark.parametrize("across", MEMBERS)
+@every_member
+def test_over_one_group_a_risk_is_the_measure_within_of_all_losses_bit_for_bit(name, across):
+    losses = table("float32")
+    one = losses.replace(group=jnp.zeros_like(losses.group), group_count=1)
+    both = [
+        jax.value_and_grad(lambda value, of=of, losses=losses: of(losses.replace(value=value)))(losses.value)
+        for of, losses in ((risk_of((name, across)), one), (risk_of(name), losses))
+    ]
+    for found, expected in zip(*both, strict=True):
+        np.testing.assert_array_equal(found, expected)
 
 
 @every_pair
@@ -257,7 +271,7 @@ def test_weights_are_multiplicities(name, x64):
 @every_risk
 def test_examples_without_weight_do_not_count(key, giant, x64):
     losses = table()
-    changed = losses._replace(value=jnp.where(losses.weight > 0, losses.value, giant))
+    changed = losses.replace(value=jnp.where(losses.weight > 0, losses.value, giant))
     value, gradient = value_and_gradient(key)(losses)
     same, slope = value_and_gradient(key)(changed)
     np.testing.assert_allclose(same, value, rtol=1e-12)
@@ -271,7 +285,7 @@ def test_examples_without_weight_do_not_count(key, giant, x64):
 @every_pair
 def test_groups_without_weight_are_left_out(pair, shift, x64):
     losses = table()
-    losses = losses._replace(value=losses.value + shift)
+    losses = losses.replace(value=losses.value + shift)
     value, gradient = value_and_gradient(pair)(losses)
     np.testing.assert_array_equal(compiled(pair[0])(losses)[jnp.array(EMPTY)], 0)
     np.testing.assert_allclose(value, risk_loop(pair, losses), rtol=1e-12)
@@ -281,7 +295,7 @@ def test_groups_without_weight_are_left_out(pair, shift, x64):
 
 @every_risk
 def test_no_weight_at_all_is_0_and_no_nan(key, x64):
-    value, gradient = value_and_gradient(key)(table()._replace(weight=jnp.zeros(N)))
+    value, gradient = value_and_gradient(key)(table().replace(weight=jnp.zeros(N)))
     assert value == 0
     np.testing.assert_array_equal(gradient, 0)
 
@@ -289,14 +303,14 @@ def test_no_weight_at_all_is_0_and_no_nan(key, x64):
 @every_risk
 def test_nan_is_not_lost(key, x64):
     losses = table()
-    losses = losses._replace(value=losses.value.at[jnp.argmax(losses.weight)].set(jnp.nan))
+    losses = losses.replace(value=losses.value.at[jnp.argmax(losses.weight)].set(jnp.nan))
     assert jnp.isnan(value_and_gradient(key)(losses)[0])
 
 
 @pytest.mark.parametrize("measure", [risk.mean, risk.worst, risk.cvar(1.0), risk.cvar(0.3), risk.entropic(1.0)])
 def test_nan_stays_in_its_group(measure, x64):
     losses = padded([1.0, np.nan, 2.0, 5.0], [1, 1, 1, 0])
-    np.testing.assert_array_equal(jnp.isnan(measure(losses, GROUPS)), [False, True, *[False] * 4])
+    np.testing.assert_array_equal(jnp.isnan(measure(losses)), [False, True, *[False] * 4])
 
 
 # --- gradients ---------------------------------------------------------------------------------------
@@ -323,7 +337,7 @@ def test_gradients_are_those_of_finite_differences(key, x64):
 )
 def test_ties_share_evenly(measure, expected, x64):
     losses = padded([5.0, 2.0, 5.0, 2.0, 1.0, 2.0], [0] * 6)
-    gradient = jax.grad(lambda value: risk.overall(measure)(losses._replace(value=value)))(losses.value)
+    gradient = jax.grad(lambda value: risk.overall(measure)(losses.replace(value=value)))(losses.value)
     np.testing.assert_allclose(gradient[:6], expected, atol=1e-12)
 
 
@@ -356,7 +370,7 @@ def test_gradients_are_subgradients_that_weigh_the_examples(key, make, x64):
 def test_batches_are_as_one_at_a_time(key, x64):
     losses = table()
     batch = np.asarray(losses.value) + np.random.default_rng(2).standard_normal((2 * N, N))
-    expected = [value_and_gradient(key)(losses._replace(value=value))[0] for value in batch[:9]]
+    expected = [value_and_gradient(key)(losses.replace(value=jnp.asarray(value)))[0] for value in batch[:9]]
     np.testing.assert_allclose(over_a_batch(key)(losses, batch)[:9], expected, rtol=1e-12)
 
 
@@ -373,7 +387,7 @@ def test_losses_groups_and_weights_and_gradients_may_all_be_batched(x64):
 def test_compiled_is_as_eager(x64):
     losses = table()
     for name, (measure, *_) in MEMBERS.items():
-        np.testing.assert_allclose(compiled(name)(losses), measure(losses, GROUPS), rtol=1e-12)
+        np.testing.assert_allclose(compiled(name)(losses), measure(losses), rtol=1e-12)
 
 
 # --- invariances -------------------------------------------------------------------------------------
@@ -449,13 +463,13 @@ def large(spread: float) -> Losses:
 @every_member
 def test_many_ragged_groups_in_float32(name, spread):
     losses = large(spread)
-    np.testing.assert_allclose(compiled(name, 1000)(losses), loop(name, losses, 1000), rtol=1e-4)
+    np.testing.assert_allclose(compiled(name)(losses), loop(name, losses, 1000), rtol=1e-4)
 
 
 @pytest.mark.slow
 def test_the_risk_of_many_ragged_groups_in_float32():
     losses, rdd = large(0), PAIRS[0]
-    value, gradient = value_and_gradient(rdd, 1000)(losses)
+    value, gradient = value_and_gradient(rdd)(losses)
     np.testing.assert_allclose(value, risk_loop(rdd, losses, 1000), rtol=1e-4)
     np.testing.assert_allclose(gradient.sum(), ADDS[rdd], rtol=1e-4)
 
@@ -463,7 +477,7 @@ def test_the_risk_of_many_ragged_groups_in_float32():
 @pytest.mark.slow
 def test_the_least_tail_of_many_groups_is_their_worst():
     losses = large(4)
-    tail = jax.jit(lambda losses: risk.cvar(1e-12)(losses, 1000))(losses)
+    tail = jax.jit(lambda losses: risk.cvar(1e-12)(losses))(losses)
     np.testing.assert_allclose(tail, loop("worst", losses, 1000), rtol=1e-5)
 
 
@@ -476,8 +490,8 @@ BY_NAME = {"mean": "mean", "cvar": "cvar(0.3)", "max": "worst", "entropic": "ent
 @pytest.mark.parametrize("name", [*risk.MEASURES, "mean+max", "cvar+max", " cvar + max"])
 def test_measures_by_name(name, x64):
     losses = table()
-    value = risk.measure_by_name(name, tau=0.3, temperature=2.0)(losses, GROUPS)
-    parts = [MEMBERS[BY_NAME[part.strip()]][0](losses, GROUPS) for part in name.split("+")]
+    value = risk.measure_by_name(name, tau=0.3, temperature=2.0)(losses)
+    parts = [MEMBERS[BY_NAME[part.strip()]][0](losses) for part in name.split("+")]
     np.testing.assert_array_equal(value, sum(parts))
 
 
@@ -508,11 +522,6 @@ def test_temperatures_that_are_not_positive_and_finite_raise(temperature):
         risk.entropic(temperature)
     with pytest.raises(InputError, match="temperature is"):
         risk.measure_by_name("entropic", temperature=temperature)
-
-
-def test_grouped_needs_a_group():
-    with pytest.raises(InputError, match="groups is 0"):
-        risk.grouped(risk.mean, risk.mean, 0)
 
 
 def test_parameters_that_are_not_given_are_as_documented():

@@ -18,15 +18,21 @@ from rdd_jax.types import Examples, Losses, centred_one_hot
 labels = np.random.default_rng(0).permutation(np.repeat([0, 1, 2], [2, 6, 16]))
 groups = np.random.default_rng(1).permutation(np.repeat([1, 3, 4], [15, 1, 8]))
 losses = np.random.default_rng(2).gamma(0.5, size=24).astype(np.float32)
-DATA = Examples(jnp.zeros((24, 1, 1, 1)), centred_one_hot(labels, 3), jnp.asarray(groups), jnp.asarray(losses))
 GROUPS = 6
+DATA = Examples(
+    jnp.zeros((24, 1, 1, 1)),
+    centred_one_hot(labels, 3),
+    jnp.asarray(groups),
+    jnp.asarray(losses),
+    group_count=GROUPS,
+)
 KEY = jax.random.key(0)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_samplers_draw_valid_indices_repeatably(name):
-    sample = jax.jit(sampler_by_name(name, 48, GROUPS))
+    sample = jax.jit(sampler_by_name(name, 48))
     index, weight = sample(jax.random.key(0), DATA)
     assert index.shape == weight.shape == (48,)
     assert index.min() >= 0
@@ -41,7 +47,7 @@ def test_samplers_draw_valid_indices_repeatably(name):
 @pytest.mark.parametrize("batch", [0, -3])
 def test_empty_batches_raise(name, batch):
     with pytest.raises(InputError, match=f"batch is {batch}"):
-        sampler_by_name(name, batch, GROUPS)
+        sampler_by_name(name, batch)
 
 
 def test_unknown_sampler_suggests_the_nearest():
@@ -68,7 +74,7 @@ def test_balanced_draws_every_class_equally_often_and_uniformly_within():
 
 
 def test_by_group_draws_every_group_that_has_examples_equally_often_and_uniformly_within():
-    drawn = counts(by_group(24_000, GROUPS))  # of examples: empty groups have none that could be drawn
+    drawn = counts(by_group(24_000))  # of examples: empty groups have none that could be drawn
     assert stats.chisquare([drawn[groups == g].sum() for g in (1, 3, 4)]).pvalue > 1e-3
     for g in (1, 4):
         assert stats.chisquare(drawn[groups == g]).pvalue > 1e-3
@@ -76,14 +82,14 @@ def test_by_group_draws_every_group_that_has_examples_equally_often_and_uniforml
 
 @pytest.mark.parametrize("count", [1, 24])
 def test_by_group_of_one_group_and_of_one_example_a_group(count):
-    data = DATA._replace(groups=jnp.arange(24) % count)
-    index, weight = by_group(24_000, count)(jax.random.key(3), data)
+    data = DATA.replace(groups=jnp.arange(24) % count, group_count=count)
+    index, weight = by_group(24_000)(jax.random.key(3), data)
     assert stats.chisquare(np.bincount(index, minlength=24)).pvalue > 1e-3
     np.testing.assert_allclose(weight, 1, rtol=1e-6)
 
 
 def test_weights_by_group_are_how_much_more_the_group_has_than_an_even_share():
-    index, weight = by_group(500, GROUPS)(jax.random.key(0), DATA)
+    index, weight = by_group(500)(jax.random.key(0), DATA)
     assert weight.dtype == jnp.float32
     np.testing.assert_allclose(weight, np.bincount(groups)[groups[index]] * 3 / 24, rtol=1e-6)
 
@@ -91,7 +97,7 @@ def test_weights_by_group_are_how_much_more_the_group_has_than_an_even_share():
 def draws_of_values(key=5, batch=20_000):
     """Values that differ between groups and within them, and what by_group draws of them."""
     values = 10.0 * groups + np.arange(24)
-    index, weight = by_group(batch, GROUPS)(jax.random.key(key), DATA)
+    index, weight = by_group(batch)(jax.random.key(key), DATA)
     return values, values[index], np.asarray(weight), groups[index]
 
 
@@ -106,19 +112,17 @@ def test_weights_by_group_undo_the_choice_on_average():
 
 def test_the_mean_risk_of_draws_by_group_is_the_plain_mean():
     values, drawn, weight, group = draws_of_values()
-    losses = Losses(jnp.asarray(drawn, "float32"), jnp.asarray(group), jnp.asarray(weight))
+    losses = Losses(jnp.asarray(drawn, "float32"), jnp.asarray(group), jnp.asarray(weight), group_count=GROUPS)
     # A ratio of means: to first order it varies as w (v - mean) does.
     error = (weight * (drawn - values.mean())).std() / np.sqrt(len(drawn))
     assert abs(float(overall(mean)(losses)) - values.mean()) < 4 * error
 
 
-@pytest.mark.parametrize("count", [0, -1])
-def test_by_group_needs_a_group(count):
-    with pytest.raises(InputError, match=f"groups is {count}: it must be at least 1"):
-        by_group(10, count)
-    with pytest.raises(InputError, match=f"groups is {count}"):
-        sampler_by_name("group", 10, count)
-    assert sampler_by_name("uniform", 10, count)  # only `group` looks at them
+def test_by_group_over_one_group_draws_what_uniform_draws():
+    one = DATA.replace(groups=jnp.zeros_like(DATA.groups), group_count=1)
+    for found, expected in zip(by_group(500)(KEY, one), uniform(500)(KEY, one), strict=True):
+        np.testing.assert_array_equal(found, expected)
+    assert (by_group(500)(KEY, one.replace(group_count=2))[0] != uniform(500)(KEY, one)[0]).any()
 
 
 # --- importance --------------------------------------------------------------------------------------
@@ -138,7 +142,7 @@ def chance(strata, mix):
 @pytest.mark.parametrize("strata", CODES)
 @pytest.mark.parametrize("mix", [0.1, 1.0])
 def test_importance_draws_by_the_formula_and_weighs_by_its_inverse(strata, mix):
-    index, weight = importance(48_000, mix, strata, groups=GROUPS)(jax.random.key(0), DATA)
+    index, weight = importance(48_000, mix, strata)(jax.random.key(0), DATA)
     p = chance(strata, mix)
     np.testing.assert_allclose(p.sum(), 1)
     # Stratified draws are never further from what is expected than one at each end of an example's stretch.
@@ -150,7 +154,7 @@ def test_importance_draws_by_the_formula_and_weighs_by_its_inverse(strata, mix):
 @pytest.mark.parametrize("strata", CODES)
 def test_importance_weights_make_the_mean_unbiased_and_vary_less_than_uniform_draws(strata):
     values = losses * (1 + 0.2 * np.sin(np.arange(24)))  # nearly what the draws are in proportion to
-    sample = jax.jit(lambda key: importance(16, 0.1, strata, groups=GROUPS)(key, DATA))
+    sample = jax.jit(lambda key: importance(16, 0.1, strata)(key, DATA))
     plain = jax.jit(lambda key: uniform(16)(key, DATA))
 
     def means(draw):
@@ -165,7 +169,7 @@ def test_importance_weights_make_the_mean_unbiased_and_vary_less_than_uniform_dr
 
 @pytest.mark.slow
 def test_without_weights_only_the_choice_between_groups_is_undone():
-    index, weight = importance(500, 0.1, "group", unbiased=False, groups=GROUPS)(jax.random.key(0), DATA)
+    index, weight = importance(500, 0.1, "group", unbiased=False)(jax.random.key(0), DATA)
     np.testing.assert_allclose(weight, np.bincount(groups)[groups[index]] * 3 / 24, rtol=1e-6)
     for strata in ("all", "class"):
         np.testing.assert_allclose(
@@ -174,14 +178,14 @@ def test_without_weights_only_the_choice_between_groups_is_undone():
 
 
 def test_losses_that_are_all_zero_are_equal():
-    index, weight = importance(2400, 0.1, "all")(jax.random.key(0), DATA._replace(loss=jnp.zeros(24)))
+    index, weight = importance(2400, 0.1, "all")(jax.random.key(0), DATA.replace(loss=jnp.zeros(24)))
     np.testing.assert_allclose(weight, 1, rtol=1e-5)
     np.testing.assert_allclose(np.bincount(index, minlength=24), 100, atol=2.1)
 
 
 def test_importance_needs_losses_a_mix_and_strata_that_exist():
     with pytest.raises(InputError, match="needs examples with losses"):
-        importance(5)(jax.random.key(0), DATA._replace(loss=None))
+        importance(5)(jax.random.key(0), DATA.replace(loss=None))
     for mix in (0.0, 1.01):
         with pytest.raises(InputError, match=rf"mix is {mix}: it must lie in \(0, 1\]"):
             importance(5, mix)
@@ -205,7 +209,7 @@ def grouped_examples(sizes, loss=None):
     groups = np.random.default_rng(0).permutation(np.repeat(np.arange(len(sizes)), sizes))
     n = len(groups)
     labels = centred_one_hot(groups % 2, 2)
-    return Examples(jnp.zeros((n, 1, 1, 1)), labels, jnp.asarray(groups), loss)
+    return Examples(jnp.zeros((n, 1, 1, 1)), labels, jnp.asarray(groups), loss, group_count=len(sizes))
 
 
 @pytest.mark.slow
@@ -213,8 +217,8 @@ def grouped_examples(sizes, loss=None):
 @pytest.mark.parametrize("sizes", [(5, 1, 40), (3, 0, 7), (0, 2), (4, 0)])
 def test_stratified_draws_as_many_of_every_group_in_order(sizes, mix):
     data = grouped_examples(sizes)
-    data = data._replace(loss=jnp.asarray(np.random.default_rng(1).uniform(0.1, 2, len(data.labels)), jnp.float32))
-    sampler = sampling.stratified(6 * len(sizes) + 1, len(sizes), mix)
+    data = data.replace(loss=jnp.asarray(np.random.default_rng(1).uniform(0.1, 2, len(data.labels)), jnp.float32))
+    sampler = sampling.stratified(6 * len(sizes) + 1, mix)
     index, weight = jax.jit(sampler)(KEY, data)
     expected = np.repeat(np.arange(len(sizes)), 6)
     filled = np.repeat(np.array(sizes) > 0, 6)
@@ -232,7 +236,7 @@ def test_stratified_by_importance_draws_in_proportion_and_weighs_back():
     total = np.array([loss[groups == g].sum() for g in (0, 1)])[groups]
     count = np.array(sizes)[groups]
     probability = (1 - mix) * loss / total + mix / count
-    sampler = jax.jit(sampling.stratified(2 * per, 2, mix))
+    sampler = jax.jit(sampling.stratified(2 * per, mix))
     drawn = np.zeros(42)
     for seed in range(200):
         index, weight = sampler(jax.random.key(seed), data)
@@ -240,22 +244,22 @@ def test_stratified_by_importance_draws_in_proportion_and_weighs_back():
         drawn += np.bincount(index, minlength=42)
     # Stratified draws vary less than binomial ones, whose standard deviation is at most this.
     assert np.abs(drawn / (200 * per) - probability).max() < 5 * np.sqrt(probability.max() / (200 * per))
-    _, plain = sampling.stratified(2 * per, 2, mix, unbiased=False)(KEY, data)
+    _, plain = sampling.stratified(2 * per, mix, unbiased=False)(KEY, data)
     np.testing.assert_array_equal(plain, 1)
 
 
 def test_stratified_refuses_batches_smaller_than_its_groups_and_bad_mixes():
     with pytest.raises(InputError, match="a batch of 3 does not hold an example of each of the 4 groups"):
-        sampling.stratified(3, 4)
+        jax.eval_shape(sampling.stratified(3), KEY, grouped_examples((1, 1, 1, 1)))
     with pytest.raises(InputError, match="mix is 0"):
-        sampling.stratified(4, 4, 0.0)
+        sampling.stratified(4, 0.0)
     with pytest.raises(InputError, match="needs examples with losses"):
-        sampling.stratified(4, 2, 0.5)(KEY, grouped_examples((2, 2)))
+        sampling.stratified(4, 0.5)(KEY, grouped_examples((2, 2)))
 
 
 @pytest.mark.slow
 def test_classes_without_examples_change_nothing_even_where_they_outnumber_the_examples():
-    many = DATA._replace(labels=centred_one_hot(14 * labels, 29))
+    many = DATA.replace(labels=centred_one_hot(14 * labels, 29))
     sample = jax.jit(importance(24))
     for found, expected in zip(sample(KEY, many), sample(KEY, DATA), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-6)
@@ -264,9 +268,9 @@ def test_classes_without_examples_change_nothing_even_where_they_outnumber_the_e
 @pytest.mark.parametrize(
     "function, expected",
     [
-        (importance, {"mix": 0.1, "strata": "class", "unbiased": True, "groups": 1}),
+        (importance, {"mix": 0.1, "strata": "class", "unbiased": True}),
         (sampling.stratified, {"mix": 1.0, "unbiased": True}),
-        (sampler_by_name, {"groups": 1, "mix": 0.1, "unbiased": True}),
+        (sampler_by_name, {"mix": 0.1, "unbiased": True}),
     ],
 )
 def test_what_is_not_said_is_as_documented(function, expected):
@@ -278,7 +282,7 @@ def test_what_is_not_said_is_as_documented(function, expected):
 def test_single_stratified_draws_are_in_proportion_too():
     sizes, mix = (2, 3), 0.2
     data = grouped_examples(sizes, jnp.array([1.0, 2.0, 0.5, 4.0, 1.0]))
-    sampler = sampling.stratified(2, 2, mix)
+    sampler = sampling.stratified(2, mix)
     index, _ = jax.jit(jax.vmap(lambda key: sampler(key, data)))(jax.random.split(KEY, 3000))
     for group, size in enumerate(sizes):
         own = np.asarray(data.groups) == group
@@ -289,7 +293,7 @@ def test_single_stratified_draws_are_in_proportion_too():
 @pytest.mark.parametrize("name", ["importance", "stratified", "stratified+importance"])
 def test_draws_that_round_to_the_end_stay_inside(name, monkeypatch):
     monkeypatch.setattr(jax.random, "uniform", lambda key, shape: jnp.ones(shape))
-    index, _ = sampler_by_name(name, 24, GROUPS)(KEY, DATA)
+    index, _ = sampler_by_name(name, 24)(KEY, DATA)
     assert 0 <= index.min() <= index.max() < 24
     if name != "importance":
         own = groups[np.asarray(index).reshape(GROUPS, -1)]

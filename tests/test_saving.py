@@ -119,12 +119,12 @@ def test_missing_and_broken_files_are_named(tmp_path):
 # --- states ------------------------------------------------------------------------------------------
 
 KEY = jax.random.key(0)
-EXAMPLES = Examples(synthetic(30).images, synthetic(30).labels, jnp.zeros(30, int))
+EXAMPLES = Examples(synthetic(30).images, synthetic(30).labels, jnp.zeros(30, int), group_count=3)
 KIP = compose(objectives.kip(linear), uniform(8))
 SGD = optax.sgd(0.1)
 NETWORK = mlp(3, width=4)
 MATCHING = compose(
-    objectives.distribution_matching(NETWORK, 3),
+    objectives.distribution_matching(NETWORK),
     uniform(9),
     trajectory=trajectory.trained(NETWORK, trajectory.on_synthetic(NETWORK, SGD, 1), SGD, period=4),
 )

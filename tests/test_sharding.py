@@ -19,17 +19,17 @@ from rdd_jax.types import Examples, Synthetic, centred_one_hot
 assert jax.device_count() == 2
 images = jax.random.normal(jax.random.key(0), (64, 6, 6, 1))
 classes = jnp.arange(64, dtype=jnp.int32) % 4
-data = Examples(images, centred_one_hot(classes, 4), classes)
+data = Examples(images, centred_one_hot(classes, 4), classes, group_count=4)
 start = Synthetic(images[:4], data.labels[:4])
 sgd, network = optax.sgd(1.0), networks.mlp(4, width=8)
-robust = risk.grouped(risk.cvar(0.8), risk.plus(risk.mean, risk.worst), 4)
+robust = risk.grouped(risk.cvar(0.8), risk.plus(risk.mean, risk.worst))
 rdd = trajectory.trained(network, trajectory.on_real(network, sgd, uniform(16), 2, robust), sgd, period=2, warm=True)
 distillers = {
     "kip": compose(kip(fc_ntk()), uniform(32), optimizer=sgd),
     "dm": compose(
-        distribution_matching(network, 4), stratified(32, 4), optimizer=sgd, trajectory=trajectory.fresh(network)
+        distribution_matching(network), stratified(32), optimizer=sgd, trajectory=trajectory.fresh(network)
     ),
-    "rdd": compose(gradient_matching(network, 4), stratified(32, 4), optimizer=sgd, trajectory=rdd),
+    "rdd": compose(gradient_matching(network), stratified(32), optimizer=sgd, trajectory=rdd),
 }
 mesh = jax.make_mesh((2,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
 spread = jax.device_put(data, NamedSharding(mesh, PartitionSpec("data")))

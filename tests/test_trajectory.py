@@ -26,7 +26,9 @@ def problem(n=24, dtype=jnp.float32):
     rng = np.random.default_rng(0)
     labels = np.arange(n) % 2
     images = rng.standard_normal((n, 3, 3, 1)) + 1.5 * labels[:, None, None, None]
-    data = Examples(jnp.asarray(images, dtype), centred_one_hot(labels, 2).astype(dtype), jnp.asarray(labels))
+    data = Examples(
+        jnp.asarray(images, dtype), centred_one_hot(labels, 2).astype(dtype), jnp.asarray(labels), group_count=2
+    )
     return Synthetic(data.images[:4] + 0.3, data.labels[:4]), data
 
 
@@ -95,7 +97,7 @@ def test_a_lesson_on_the_synthetic_set_is_gradient_descent_on_it():
     np.testing.assert_allclose(leaves(taught), leaves(variables), rtol=1e-4, atol=1e-6)
 
 
-ROBUST = risk.grouped(risk.cvar(0.5), risk.plus(risk.mean, risk.worst), 4)
+ROBUST = risk.grouped(risk.cvar(0.5), risk.plus(risk.mean, risk.worst))
 
 
 def robust_loss(variables, synthetic, data, index):
@@ -110,7 +112,7 @@ def robust_loss(variables, synthetic, data, index):
 
     def loss(v, plain=False):
         value = cross_entropy(NETWORK.apply(v, images), jnp.asarray(labels))
-        losses = Losses(value, jnp.asarray(group), jnp.ones(len(group)))
+        losses = Losses(value, jnp.asarray(group), jnp.ones(len(group)), group_count=len(centres))
         return jnp.mean(value) if plain else jnp.mean(value) + ROBUST(losses)
 
     return loss
@@ -144,7 +146,7 @@ def test_groups_of_the_data_serve_in_the_place_of_the_nearest():
     synthetic, data = problem()
     variables = NETWORK.init(KEY, synthetic.images)
     start = Training(variables, SGD.init(variables))
-    risky = risk.grouped(risk.mean, risk.worst, 2)
+    risky = risk.grouped(risk.mean, risk.worst)
     of_data, plain = (
         jax.jit(trajectory.on_real(NETWORK, SGD, uniform(16), 1, which, nearest=False))(KEY, start, synthetic, data)
         for which in (risky, None)
@@ -195,8 +197,8 @@ PAIRS = {
 def test_every_trajectory_serves_an_objective_and_repeats_itself(name):
     make = PAIRS[name]
     synthetic, data = problem()
-    across = risk.grouped(risk.mean, risk.mean, 2)
-    distiller = compose(make(NETWORK, 2), stratified(12, 2), across, optax.sgd(0.05, 0.5), trajectory=PATHS[name])
+    across = risk.grouped(risk.mean, risk.mean)
+    distiller = compose(make(NETWORK), stratified(12), across, optax.sgd(0.05, 0.5), trajectory=PATHS[name])
     runs = [distiller.run(KEY, distiller.init(synthetic), data, 12) for _ in range(2)]
     (state, info), (again, _) = runs
     np.testing.assert_array_equal(leaves(state.params), leaves(again.params))
@@ -214,9 +216,9 @@ def test_matching_brings_a_distant_set_to_the_data():
     synthetic, data = problem(64)
     start = synthetic._replace(images=jax.random.normal(KEY, synthetic.images.shape))
     distiller = compose(
-        distribution_matching(network, 2),
-        stratified(32, 2),
-        risk.grouped(risk.mean, risk.mean, 2),
+        distribution_matching(network),
+        stratified(32),
+        risk.grouped(risk.mean, risk.mean),
         optax.sgd(1.0, 0.5),
         trajectory=trajectory.fresh(network),
     )

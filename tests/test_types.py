@@ -3,11 +3,13 @@
 import math
 import re
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from rdd_jax.errors import InputError, at_least, choose, unknown
-from rdd_jax.types import Data, as_pixels, centred_one_hot
+from rdd_jax.types import Batch, Data, Examples, Losses, as_pixels, centred_one_hot
 
 NAMES = ("cat", "dog")
 
@@ -111,3 +113,68 @@ def test_at_least_refuses_what_is_lower_or_no_number(value):
 def test_at_least_takes_the_bound_itself():
     at_least("lr", 1, 1)
     at_least("lr", math.inf, 1)
+
+
+# --- how many groups there are -----------------------------------------------------------------------
+
+CODES = [0, 2, 1, 2]
+
+
+def in_groups(kind, codes=CODES, **count):
+    images, labels = jnp.zeros((4, 2, 2, 1)), jnp.zeros((4, 3))
+    return {
+        Examples: lambda groups: Examples(images, labels, groups, **count),
+        Batch: lambda group: Batch(images, labels, group, jnp.ones(4), **count),
+        Losses: lambda group: Losses(jnp.zeros(4), group, jnp.ones(4), **count),
+    }[kind](jnp.asarray(codes))
+
+
+kinds = pytest.mark.parametrize("kind", [Examples, Batch, Losses])
+
+
+@kinds
+def test_the_number_of_groups_is_given_or_found_and_stays(kind):
+    assert in_groups(kind).group_count == 3
+    value = in_groups(kind, group_count=5)
+    assert jax.tree.map(lambda leaf: leaf[:2], value).group_count == 5
+    assert value.replace(**{kind.CODES: jnp.zeros(4, int)}).group_count == 5
+    # No array: known where a program is traced, and another number is another program.
+    assert jax.eval_shape(lambda value: jnp.zeros(value.group_count), value).shape == (5,)
+    assert len(jax.tree.leaves(value)) == len(jax.tree.leaves(in_groups(kind)))
+    assert jax.tree.structure(value) != jax.tree.structure(in_groups(kind))
+
+
+@kinds
+@pytest.mark.parametrize(
+    "codes, count, message",
+    [
+        (CODES, 2, "hold 0 to 2: they must lie in 0..1, for group_count is 2"),
+        ([-1, 0, 0, 0], 3, "hold -1 to 0: they must lie in 0..2"),
+        ([-1, 0, 0, 1], 0, "hold -1 to 1: they must lie in 0..1"),
+        (CODES, -1, "group_count is -1: it must be at least 0"),
+    ],
+)
+def test_codes_beyond_the_number_of_groups_are_refused(kind, codes, count, message):
+    with pytest.raises(InputError, match=re.escape(message)):
+        in_groups(kind, codes, group_count=count)
+    if count > 0:
+        with pytest.raises(InputError, match=re.escape(message)):
+            in_groups(kind, [0] * 4, group_count=count).replace(**{kind.CODES: jnp.asarray(codes)})
+
+
+@kinds
+def test_values_in_groups_are_made_while_a_program_is_traced(kind):
+    codes = jnp.asarray(CODES)
+    made = jax.jit(lambda codes: in_groups(kind, codes, group_count=3))(codes)
+    assert made.group_count == 3
+    np.testing.assert_array_equal(getattr(made, kind.CODES), CODES)
+    with pytest.raises(InputError, match="being traced and their number cannot be seen: give group_count"):
+        jax.eval_shape(lambda codes: in_groups(kind, codes), codes)
+
+
+def test_losses_of_a_batch_have_its_groups_and_weights():
+    batch = in_groups(Batch, group_count=4).replace(weight=jnp.arange(4.0))
+    losses = batch.losses(jnp.ones(4))
+    np.testing.assert_array_equal(losses.group, batch.group)
+    np.testing.assert_array_equal(losses.weight, batch.weight)
+    assert losses.group_count == 4

@@ -4,6 +4,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from rdd_jax.app import pieces, reporting
@@ -23,7 +25,7 @@ from rdd_jax.files import check_new
 from rdd_jax.progress import SILENT, Progress, Stages
 from rdd_jax.saving import SavedSet
 from rdd_jax.selection import IMPORTANCE, Certificate, Pool, Selection, certify, check_ipc, drawn_by
-from rdd_jax.types import Data, Splits, Synthetic
+from rdd_jax.types import Data, Examples, Splits, Synthetic
 
 __all__ = ["Outcome", "distill"]
 
@@ -146,9 +148,17 @@ def _start(config: Method, prepared: Prepared, kernel: Kernel, stages: Stages) -
         stages.begin("grouping")
         grouped.fit(0, synthetic)
     if isinstance(config, Stepped):
-        # Raises where a batch cannot hold the groups.
-        pieces.sampler_of(config.drawn(len(prepared.class_names)), grouped.count)
+        _check_batch(config, prepared, grouped)
     return _Start(synthetic, pool, selection, grouped)
+
+
+def _check_batch(config: Stepped, prepared: Prepared, grouped: Grouped) -> None:
+    """Raises `InputError` where a batch cannot hold the groups."""
+    labels, groups = jnp.asarray(prepared.one_hot), jnp.asarray(grouped.groups)
+    n, classes = labels.shape
+    # A sampler looks at all but the images.
+    examples = Examples(jnp.zeros((n, 1, 1, 1)), labels, groups, jnp.ones(n), group_count=grouped.count)
+    jax.eval_shape(pieces.sampler_of(config.drawn(classes)), jax.random.key(0), examples)
 
 
 def _learned(config: Method, run: Run, prepared: Prepared, kernel: Kernel, start: _Start, stages: Stages) -> Synthetic:

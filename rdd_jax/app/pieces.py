@@ -132,31 +132,28 @@ def grouping_of(options: GroupOptions, images: int) -> grouping.Grouping | None:
     )
 
 
-def risk_of(options: RiskOptions, groups: int) -> Risk:
-    """The risk over ``groups`` groups."""
+def risk_of(options: RiskOptions) -> Risk:
+    """The risk."""
     assert options.across is not None, "resolved first"
     within, across = (
         risk.measure_by_name(names, options.tau, options.sharpness) for names in (options.within, options.across)
     )
-    return risk.grouped(within, across, groups)
+    return risk.grouped(within, across)
 
 
-def sampler_of(options: BatchOptions, groups: int) -> Sampler:
-    """The sampler of a batch section, over ``groups`` groups."""
+def sampler_of(options: BatchOptions) -> Sampler:
+    """The sampler of a batch section."""
     assert options.sampler is not None, "resolved first"
-    return SAMPLERS.make(
-        options.sampler, batch=options.batch, groups=groups, mix=options.mix, unbiased=options.unbiased
-    )
+    return SAMPLERS.make(options.sampler, batch=options.batch, mix=options.mix, unbiased=options.unbiased)
 
 
-def steps_of(batch: BatchOptions, optimiser: OptimiserOptions, groups: int) -> dict[str, Any]:
+def steps_of(batch: BatchOptions, optimiser: OptimiserOptions) -> dict[str, Any]:
     """What `distill.compose` is told of batches and steps."""
     rate = SCHEDULES.make(optimiser.schedule, lr=optimiser.lr, steps=optimiser.steps)
     return {
-        "sampler": sampler_of(batch, groups),
+        "sampler": sampler_of(batch),
         "augment": augment_by_name(batch.augment),
         "optimizer": OPTIMIZERS.make(optimiser.optimizer, rate=rate),
-        "groups": groups,
     }
 
 

@@ -50,7 +50,7 @@ class Steps:
         self.grouped, self.progress = grouped, progress
         batch = config.batch
         self.watched = Watched(batch, batch.sampler or "", config.seed, prepared, kernel, config.kernel.reg)
-        self.compose()
+        self.distiller = config.distiller(kernel, len(prepared.class_names))
         self.checkpoints = Checkpoints(run.checkpoints)
         self.best = Checkpoints(run.best) if config.optimiser.keep == "best" else None
         self.state = self._restored(self.distiller.init(start))
@@ -59,10 +59,6 @@ class Steps:
         self.began = time.perf_counter() - (rows[-1]["seconds"] if rows else 0)
         self.validation = prepared.model_space(prepared.splits.validation)
         self.asked_to_stop: list[int] = []
-
-    def compose(self) -> None:
-        """The distiller for as many groups as there now are."""
-        self.distiller = self.config.distiller(self.kernel, self.grouped.count, len(self.prepared.class_names))
 
     def take(self) -> Synthetic:
         """All steps; the set at the end.
@@ -77,7 +73,7 @@ class Steps:
                 while (step := int(self.state.step)) < config.steps:
                     self._look_around(step)
                     now = self._beside(self.state)
-                    data = examples._replace(groups=now.groups, loss=now.loss)
+                    data = examples.replace(groups=now.groups, loss=now.loss, group_count=self.grouped.count)
                     self._run(data, self._next_stop(step))
             return self._finished(self._kept())
         except Diverged as diverged:
@@ -106,10 +102,7 @@ class Steps:
         """Fits the groups and looks at the losses again where it is time to."""
         grouped, config = self.grouped, self.config
         if grouped.moves and step > 0 and step % config.groups.refit_every == 0:
-            before = grouped.count
             grouped.fit(step, self.distiller.decode(self.state))
-            if grouped.count != before:  # such as a part more or less of `spurious`
-                self.compose()
         if self.watched.loss is not None and step % config.batch.refresh_every == 0:
             self.watched.look(step, self._finished(self.state))
 
@@ -162,7 +155,6 @@ class Steps:
             return start
         self.grouped.groups, self.grouped.count = np.asarray(found.groups), int(found.number)
         self.watched.loss = None if found.loss is None else np.asarray(found.loss)
-        self.compose()
         return found.state
 
     def _why(self, diverged: Diverged) -> str:

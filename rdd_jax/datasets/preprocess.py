@@ -160,7 +160,8 @@ class Prepared:
     def examples(self) -> Examples:
         train = self.splits.train
         groups = np.zeros(len(train), np.int32) if train.groups is None else train.groups
-        return Examples(jnp.asarray(self.train), jnp.asarray(self.one_hot), jnp.asarray(groups))
+        images, labels, groups = map(jnp.asarray, (self.train, self.one_hot, groups))
+        return Examples(images, labels, groups, group_count=train.cell_shape[1])
 
     def model_space(self, part: Data) -> np.ndarray:
         return self.fitted.apply(part.pixels)

@@ -3,10 +3,10 @@ r"""Objectives ``objective(key, model, synthetic, batch) -> Losses``: kernel rid
 **Matching** is of what a network makes of real and of synthetic images: gradients (DC, DSA) or mean embeddings (DM).
 
 Real examples come in **cells**, one a class or one a (class, group), numbered class by class as `grouping.cells`
-numbers them. An objective gives one distance a cell, between the cell's real examples and the synthetic images of its
-*class*, times the number of classes: under the mean risk over one cell a class that is the published sum over classes;
-under the mean over (class, group) cells it is the idea of FairDD (Zhou et al. 2025); other risks protect the cells that
-are matched worst, ours.
+numbers them: the groups of `Examples`. An objective gives one distance a cell, between the cell's real examples and the
+synthetic images of its *class*, times the number of classes: under the mean risk over one cell a class that is the
+published sum over classes; under the mean over (class, group) cells it is the idea of FairDD (Zhou et al. 2025); other
+risks protect the cells that are matched worst, ours.
 
 The labels of the synthetic set are centred distributions (`parameterise`: fixed or soft).
 """

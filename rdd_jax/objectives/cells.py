@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from rdd_jax.errors import InputError
-from rdd_jax.types import Batch, PRNGKey, Synthetic
+from rdd_jax.types import Batch, Losses, PRNGKey, Synthetic
 
 __all__ = ["Laid", "laid"]
 
@@ -33,14 +33,18 @@ class Laid(NamedTuple):
         """``[b, ...] -> [cells, per, ...]``."""
         return leaf.reshape(*self.share.shape, *leaf.shape[1:])
 
+    def losses(self, value: Float[Array, " cells"]) -> Losses:
+        """One loss a cell; one without examples has weight 0."""
+        return Losses(value, jnp.arange(len(value)), self.present.astype(value.dtype), group_count=len(value))
 
-def laid(key: PRNGKey, synthetic: Synthetic, batch: Batch, cells: int) -> Laid:
-    """The layout of a step.
+
+def laid(key: PRNGKey, synthetic: Synthetic, batch: Batch) -> Laid:
+    """The layout of a step; the groups of the batch are its cells.
 
     Raises:
       InputError: cells or synthetic images that are no multiple of the classes, or a batch that is none of the cells.
     """
-    classes = synthetic.labels.shape[1]
+    classes, cells = synthetic.labels.shape[1], batch.group_count
     if cells % classes or len(synthetic.images) % classes:
         raise InputError(
             f"{cells} cells and {len(synthetic.images)} synthetic images for {classes} classes: both must be multiples"

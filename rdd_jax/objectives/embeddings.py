@@ -9,7 +9,6 @@ from jaxtyping import Array, Float
 
 from rdd_jax.augment import none
 from rdd_jax.contracts import Augment, Objective
-from rdd_jax.errors import at_least
 from rdd_jax.networks import Network
 from rdd_jax.objectives.cells import laid
 from rdd_jax.types import Batch, Losses, PRNGKey, Synthetic
@@ -17,22 +16,23 @@ from rdd_jax.types import Batch, Losses, PRNGKey, Synthetic
 __all__ = ["distribution_matching"]
 
 
-def distribution_matching(network: Network, cells: int, augment: Augment = none) -> Objective:
+def distribution_matching(network: Network, augment: Augment = none) -> Objective:
     r"""DM: the squared distance of mean embeddings at ``model``, usually random weights (Zhao & Bilen 2023).
 
     .. math::  l_c = k \left\| \sum_{i \in c} \tfrac{w_i}{w_c} f(x_i) - \tfrac{1}{|S_c|} \sum_{j \in S_c} f(s_j)
                \right\|^2
 
+    Cells and batches are as in `gradient_matching`.
+
     Args:
-      cells, augment: as in `gradient_matching`.
+      augment: as in `gradient_matching`.
 
     Raises:
-      InputError: when traced, a batch that ``cells`` does not divide, or ``cells`` that the classes do not.
+      InputError: when traced, a batch that its cells do not divide, or cells that the classes do not.
     """
-    at_least("cells", cells, 1)
 
     def objective(key: PRNGKey, model: Any, synthetic: Synthetic, batch: Batch) -> Losses:
-        by = laid(key, synthetic, batch, cells)
+        by = laid(key, synthetic, batch)
         classes = len(by.rows)
 
         def embedded(key: PRNGKey, images: Array) -> Array:
@@ -46,7 +46,7 @@ def distribution_matching(network: Network, cells: int, augment: Augment = none)
         ours = network.features(model, augmented.reshape(synthetic.images.shape))
         ours = jnp.mean(ours.reshape(*by.rows.shape, -1), 1)
         value = jnp.sum((jax.lax.stop_gradient(real) - ours[by.of_cell]) ** 2, 1)
-        return Losses(classes * value, jnp.arange(cells), by.present.astype(value.dtype))
+        return by.losses(classes * value)
 
     return objective
 

@@ -9,7 +9,6 @@ from jaxtyping import Array, Float
 
 from rdd_jax.augment import none
 from rdd_jax.contracts import Augment, Objective
-from rdd_jax.errors import at_least
 from rdd_jax.networks import Network, check_batch
 from rdd_jax.networks.training import cross_entropy
 from rdd_jax.objectives.cells import laid
@@ -44,7 +43,7 @@ def squared(a: Float[Array, "i o"], b: Float[Array, "i o"]) -> Float[Array, ""]:
 DISTANCES: dict[str, Distance] = {"cosine": cosine, "squared": squared}
 
 
-def gradient_matching(network: Network, cells: int, distance: Distance = cosine, augment: Augment = none) -> Objective:
+def gradient_matching(network: Network, distance: Distance = cosine, augment: Augment = none) -> Objective:
     r"""Dataset condensation: the gradient of the cross-entropy at ``model`` on a cell's real examples and on its class.
 
     .. math::
@@ -54,21 +53,21 @@ def gradient_matching(network: Network, cells: int, distance: Distance = cosine,
     over the weights :math:`W` of all layers, biases and normalisation left out (Zhao et al. 2021); ``k`` is the number
     of classes.
 
+    The cells are the groups of the examples, as many of each class. The batch holds as many examples of each, cell by
+    cell, as `sampling.stratified` draws them; examples elsewhere count for nothing; a cell without any has weight 0.
+
     Args:
-      cells: a multiple of the number of classes. The batch holds as many examples of each, cell by cell, as
-        `sampling.stratified` draws them; examples elsewhere count for nothing, and a cell without any has weight 0.
       distance: `cosine` or `squared`.
       augment: of the real and the synthetic images of a class, with one key: the same transform of all of them, where
         it is one a call (`augment.dsa`). DSA draws one a class.
 
     Raises:
-      InputError: when traced, a batch that ``cells`` does not divide, ``cells`` that the classes do not, a network of
+      InputError: when traced, a batch that its cells do not divide, cells that the classes do not, a network of
         another number of outputs, or batch statistics of one image a class.
     """
-    at_least("cells", cells, 1)
 
     def objective(key: PRNGKey, model: Any, synthetic: Synthetic, batch: Batch) -> Losses:
-        by = laid(key, synthetic, batch, cells)
+        by = laid(key, synthetic, batch)
         classes, ipc = by.rows.shape
         check_batch(network, ipc)
         matrices, rebuild = _matrices(model)
@@ -91,7 +90,7 @@ def gradient_matching(network: Network, cells: int, distance: Distance = cosine,
             return sum((distance(columns(a), columns(b)) for a, b in zip(real, ours, strict=True)), jnp.zeros(()))
 
         value = jax.vmap(apart)(jax.lax.stop_gradient(real), [leaf[by.of_cell] for leaf in ours])
-        return Losses(classes * value, jnp.arange(cells), by.present.astype(value.dtype))
+        return by.losses(classes * value)
 
     return objective
 

@@ -57,14 +57,14 @@ def kip_solved(kernel: Kernel, reg: float = 1e-6, label_reg: float = 1e-8) -> Ob
         alpha = _best_alpha(fixed(gram), fixed(cross), batch, reg, penalty)
         losses = _losses(cross, alpha, batch)
         norm = jnp.sum(alpha * (gram @ alpha)) + krr.ridge(fixed(gram), reg) * jnp.sum(alpha**2)
-        return losses._replace(value=losses.value + penalty / 2 * norm)
+        return losses.replace(value=losses.value + penalty / 2 * norm)
 
     return objective
 
 
 def _losses(cross: Float[Array, "m b"], alpha: Float[Array, "m k"], batch: Batch) -> Losses:
     error = cross.T @ alpha - batch.labels
-    return Losses(0.5 * jnp.sum(error**2, 1), batch.group, batch.weight)
+    return batch.losses(0.5 * jnp.sum(error**2, 1))
 
 
 def _best_alpha(gram: Array, cross: Array, batch: Batch, reg: float, penalty: Array) -> Array:

@@ -1,13 +1,13 @@
 r"""From losses to the one number that is minimised.
 
-A **measure** ``measure(losses, groups) -> [groups]`` turns the losses of every group into one number: `mean`,
+A **measure** ``measure(losses) -> [group_count]`` turns the losses of every group into one number: `mean`,
 `cvar`, `worst`, `entropic` and their sums (`plus`). A **risk** ``risk(losses) -> scalar`` is what a distiller
 minimises; it is one measure *within* the groups and one *across* them:
 
 .. math::  R = across_g \; within_{i \in g} \; l_i .
 
 `overall` takes all losses as one group, `grouped` composes the two. RDD's risk (*Group Distributionally Robust
-Dataset Distillation with Risk Minimization*) is ``grouped(cvar(tau), plus(mean, worst), groups)``:
+Dataset Distillation with Risk Minimization*) is ``grouped(cvar(tau), plus(mean, worst))``:
 :math:`\mathrm{mean}_g\, CVaR_\tau + \max_g CVaR_\tau`.
 
 Everything is in segment form: ragged groups, one ``jit``, no loop; weights :math:`w_i \ge 0` count as

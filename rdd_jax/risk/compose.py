@@ -7,7 +7,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from rdd_jax.contracts import Measure, Risk
-from rdd_jax.errors import at_least
 from rdd_jax.risk.segments import group_sum
 from rdd_jax.types import Losses
 
@@ -16,25 +15,26 @@ __all__ = ["grouped", "overall", "plus"]
 
 def plus(*measures: Measure) -> Measure:
     """The sum of measures, such as RDD's ``plus(mean, worst)``."""
-    return lambda losses, groups: functools.reduce(operator.add, (m(losses, groups) for m in measures))
+    return lambda losses: functools.reduce(operator.add, (measure(losses) for measure in measures))
 
 
 def overall(measure: Measure) -> Risk:
     """The measure of all losses, whatever their groups. ``overall(mean)`` is plain distillation."""
-    return lambda losses: measure(losses._replace(group=jnp.zeros_like(losses.group)), 1)[0]
+    return lambda losses: measure(losses.replace(group=jnp.zeros_like(losses.group), group_count=1))[0]
 
 
-def grouped(within: Measure, across: Measure, groups: int) -> Risk:
+def grouped(within: Measure, across: Measure) -> Risk:
     """``across`` the groups of the measure ``within`` each; every group that has weight counts as one.
 
-    Args:
-      groups: how many there are; ``losses.group`` lies in ``0..groups-1``.
+    Where the losses have one group there is nothing to compare, and the risk is ``overall(within)``: without groups a
+    robust run is the plain one, also under an ``across`` that is a sum (``mean+max`` of one number is twice that).
     """
-    at_least("groups", groups, 1)
 
     def risk(losses: Losses) -> Float[Array, ""]:
-        present = group_sum(losses.weight, losses, groups) > 0
-        value = within(losses, groups)
-        return overall(across)(Losses(value, jnp.arange(groups), present.astype(value.dtype)))
+        if losses.group_count == 1:
+            return overall(within)(losses)
+        value, count = within(losses), losses.group_count
+        present = (group_sum(losses.weight, losses) > 0).astype(value.dtype)
+        return overall(across)(Losses(value, jnp.arange(count), present, group_count=count))
 
     return risk

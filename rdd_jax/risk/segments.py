@@ -9,14 +9,14 @@ from rdd_jax.types import Losses
 __all__ = ["group_max", "group_sum", "ratio", "running"]
 
 
-def group_sum(value: Array, losses: Losses, groups: int) -> Float[Array, " g"]:
+def group_sum(value: Array, losses: Losses) -> Float[Array, " g"]:
     """The sum of ``value [l]`` over the losses of every group."""
-    return jax.ops.segment_sum(value, losses.group, groups)
+    return jax.ops.segment_sum(value, losses.group, losses.group_count)
 
 
-def group_max(value: Array, losses: Losses, groups: int) -> Float[Array, " g"]:
+def group_max(value: Array, losses: Losses) -> Float[Array, " g"]:
     """The largest of ``value [l]`` in every group; -inf where there is none."""
-    return jax.ops.segment_max(value, losses.group, groups)
+    return jax.ops.segment_max(value, losses.group, losses.group_count)
 
 
 @jax.jit

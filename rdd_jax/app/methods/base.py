@@ -138,8 +138,8 @@ class Stepped(Method):
         """The batches of a step, of all classes together."""
         return self.batch
 
-    def distiller(self, kernel: Kernel, groups: int, classes: int) -> Distiller:
-        """The distiller for training data of so many groups and classes."""
+    def distiller(self, kernel: Kernel, classes: int) -> Distiller:
+        """The distiller for training data of so many classes, in any number of groups."""
         raise NotImplementedError
 
     def validator(self, kernel: Kernel, classes: int) -> Learner:

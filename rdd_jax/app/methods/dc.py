@@ -65,8 +65,8 @@ class GradientMatching(Matching):
         network = pieces.network_of(self.network, self.network.network, 2)
         check_batch(network, self.set.images)
 
-    def objective(self, network: Network, groups: int) -> Objective:
-        return gradient_matching(network, groups, DISTANCES[self.matching.distance], siamese_of(self.matching.siamese))
+    def objective(self, network: Network) -> Objective:
+        return gradient_matching(network, DISTANCES[self.matching.distance], siamese_of(self.matching.siamese))
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class DC(GradientMatching):
         named = self.data.data.partition(":")[0]
         return loops(self.set.ipc) | ({"eval_augment": "dc"} if named == "mnist" else {})
 
-    def trajectory(self, network: Network, groups: int, classes: int) -> Trajectory:
+    def trajectory(self, network: Network) -> Trajectory:
         own = self.training
         assert own.net_epochs is not None
         assert own.net_period is not None

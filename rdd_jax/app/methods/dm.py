@@ -26,8 +26,8 @@ class DM(Matching):
     def published(self, train: Data) -> dict[str, Any]:
         return dsa_parts(train)
 
-    def objective(self, network: Network, groups: int) -> Objective:
-        return distribution_matching(network, groups, siamese_of(self.matching.siamese))
+    def objective(self, network: Network) -> Objective:
+        return distribution_matching(network, siamese_of(self.matching.siamese))
 
-    def trajectory(self, network: Network, groups: int, classes: int) -> Trajectory:
+    def trajectory(self, network: Network) -> Trajectory:
         return fresh(network)

@@ -87,14 +87,14 @@ class Kip(Stepped):
                 "or learned labels"
             )
 
-    def distiller(self, kernel: Kernel, groups: int, classes: int) -> Distiller:
+    def distiller(self, kernel: Kernel, classes: int) -> Distiller:
         solved = self.set.labels == "solved"
         reg, label_reg = self.kernel.reg, self.kernel.label_reg
         return compose(
             kip_solved(kernel, reg, label_reg) if solved else kip(kernel, reg),
-            risk=pieces.risk_of(self.risk, groups),
+            risk=pieces.risk_of(self.risk),
             parameterisation=pieces.parameterisation_of(self.set, "fixed" if solved else self.set.labels),
-            **pieces.steps_of(self.batch, self.optimiser, groups),
+            **pieces.steps_of(self.batch, self.optimiser),
         )
 
 

@@ -159,24 +159,24 @@ class Matching(Stepped):
     def check_start(self, kernel: Kernel, synthetic: Synthetic) -> None:
         """Networks take any set."""
 
-    def objective(self, network: Network, groups: int) -> Objective:
-        """The objective over so many groups."""
+    def objective(self, network: Network) -> Objective:
+        """The objective."""
         raise NotImplementedError
 
-    def trajectory(self, network: Network, groups: int, classes: int) -> Trajectory:
+    def trajectory(self, network: Network) -> Trajectory:
         """The networks of the steps."""
         raise NotImplementedError
 
-    def across(self, groups: int) -> Risk:
+    def across(self) -> Risk:
         """The risk over the distances of the groups."""
-        return pieces.risk_of(self.risk, groups)
+        return pieces.risk_of(self.risk)
 
-    def distiller(self, kernel: Kernel, groups: int, classes: int) -> Distiller:
+    def distiller(self, kernel: Kernel, classes: int) -> Distiller:
         network = pieces.network_of(self.network, self.network.network, classes)
         return compose(
-            self.objective(network, groups),
-            risk=self.across(groups),
-            trajectory=self.trajectory(network, groups, classes),
+            self.objective(network),
+            risk=self.across(),
+            trajectory=self.trajectory(network),
             parameterisation=pieces.parameterisation_of(self.set, self.label_kind),
-            **pieces.steps_of(self.drawn(classes), self.optimiser, groups),
+            **pieces.steps_of(self.drawn(classes), self.optimiser),
         )

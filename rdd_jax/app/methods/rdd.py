@@ -51,17 +51,17 @@ class RDD(GradientMatching):
         epochs, examples = 2, 2 * self.drawn(train.classes).batch
         return {"net_steps": epochs * -(-examples // self.training.net_batch), "eval_epochs": 1500, **dsa_parts(train)}
 
-    def across(self, groups: int) -> Risk:
+    def across(self) -> Risk:
         # The risk of the options is that of the networks' training.
-        return grouped(mean, mean, groups)
+        return grouped(mean, mean)
 
-    def trajectory(self, network: Network, groups: int, classes: int) -> Trajectory:
+    def trajectory(self, network: Network) -> Trajectory:
         own, optimizer = self.training, optax.sgd(self.training.net_lr)
         assert own.net_steps is not None
         assert own.net_period is not None
         nearest = own.net_groups == "nearest"
-        robust = pieces.risk_of(self.risk, self.set.images * classes if nearest else groups)
-        sampler = uniform(own.net_batch) if nearest else by_group(own.net_batch, groups)
+        robust = pieces.risk_of(self.risk)
+        sampler = uniform(own.net_batch) if nearest else by_group(own.net_batch)
         augment = siamese_of(self.matching.siamese, shared=False)
         lesson = on_real(network, optimizer, sampler, own.net_steps, robust, nearest, augment)
         return trained(network, lesson, optimizer, own.net_period, warm=True, pool=own.net_pool)
