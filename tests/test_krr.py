@@ -104,7 +104,13 @@ def test_solved_labels_do_not_depend_on_the_blocks():
     whole = krr.label_solve(KERNEL, support, x, y, label_reg=1e-3)
     for rows in (0, 1, 7):
         budget = rows * 4 * (9 + 8 * 4)
-        np.testing.assert_allclose(krr.label_solve(KERNEL, support, x, y, 1e-6, 1e-3, budget), whole, atol=1e-4)
+        told = []
+        labels = krr.label_solve(KERNEL, support, x, y, 1e-6, 1e-3, budget, lambda *step, told=told: told.append(step))
+        np.testing.assert_allclose(labels, whole, atol=1e-4)
+        # How far it is, block by block to the last example.
+        assert [done for done, *_ in told] == sorted({done for done, *_ in told})
+        assert told[-1] == (len(x), len(x), "")
+        assert {pieces for _, pieces, _ in told} == {len(x)}
 
 
 @pytest.mark.slow

@@ -164,7 +164,7 @@ def _check_batch(config: Stepped, prepared: Prepared, grouped: Grouped) -> None:
 def _learned(config: Method, run: Run, prepared: Prepared, kernel: Kernel, start: _Start, stages: Stages) -> Synthetic:
     """The set at the end."""
     if not isinstance(config, Stepped):
-        return with_solved_labels(config, prepared, kernel, start.synthetic)
+        return with_solved_labels(config, prepared, kernel, start.synthetic, stages.progress)
     steps = Steps(config, run, prepared, kernel, start.synthetic, start.grouped, stages.progress)
     synthetic = steps.take()
     stages.began_before(run.metrics()[-1]["seconds"])  # with those before a kill

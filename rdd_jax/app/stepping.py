@@ -18,18 +18,21 @@ from rdd_jax.distill import Diverged, Info, State
 from rdd_jax.errors import InputError
 from rdd_jax.evaluation.metrics import accuracy
 from rdd_jax.kernels import krr
-from rdd_jax.progress import Progress
+from rdd_jax.progress import SILENT, Progress
 from rdd_jax.types import Examples, Synthetic
 
 __all__ = ["Steps", "with_solved_labels"]
 
 
-def with_solved_labels(config: Method, prepared: Prepared, kernel: Kernel, synthetic: Synthetic) -> Synthetic:
+def with_solved_labels(
+    config: Method, prepared: Prepared, kernel: Kernel, synthetic: Synthetic, progress: Progress = SILENT
+) -> Synthetic:
     """The set with the labels that fit all training data best, where the method solves them; else as it is."""
     options = config.kernel
     if config.label_kind != "solved" or not isinstance(options, SolvedOptions):
         return synthetic
-    labels = krr.label_solve(kernel, synthetic.images, prepared.train, prepared.one_hot, options.reg, options.label_reg)
+    of, train, one_hot = synthetic.images, prepared.train, prepared.one_hot
+    labels = krr.label_solve(kernel, of, train, one_hot, options.reg, options.label_reg, step=progress.step)
     return synthetic._replace(labels=labels)
 
 
