@@ -51,7 +51,7 @@ def with_recipe(config: Evaluate, given: dict[str, Any]) -> Evaluate:
     return config
 
 
-OF_DATA = frozenset({"data", "shift", "bias", "share", "seed"})
+OF_DATA = frozenset({"data", "groups_from", "shift", "bias", "share", "seed"})
 """The options that say which real data, and not that of the run, a run is evaluated on."""
 
 

@@ -68,7 +68,7 @@ def listed(names: str | None) -> list[str]:
 
 def splits_of(name: str, options: SplitsOptions, seed: int, mirror: bool | None = None) -> Splits:
     """The real data, shifted; ``mirror`` overrules what it says of itself."""
-    splits = datasets.load(name, seed, options.resize, options.mode)
+    splits = datasets.load(name, seed, options.resize, options.mode, options.groups_from)
     if mirror is not None:
         train, validation, test = (replace(part, mirror=mirror) for part in splits[:3])
         splits = Splits(train, validation, test, splits.name)

@@ -36,8 +36,9 @@ Measured = tuple[Sequence[Evaluation], Mapping[tuple[str, str], Cells]]
 
 
 def described(data: DataOptions) -> str:
-    """The data set with its shift, in words."""
-    return shifts.described(data.data, data.shift, data.bias, data.share)
+    """The data set with its groups or its shift, in words."""
+    name = data.data if data.groups_from is None else f"{data.data}, groups from {data.groups_from}"
+    return shifts.described(name, data.shift, data.bias, data.share)
 
 
 def write_run(

@@ -70,6 +70,7 @@ class SplitsOptions(ShiftOptions):
 
     resize: Annotated[int | None, count("of a folder: images cut square, of this side; unset: as they are")] = None
     mode: Annotated[str | None, one_of(MODES, "of a folder: channels; unset: as they are")] = None
+    groups_from: Annotated[str | None, text("of a TFDS set: the feature that says the group", "FEATURE")] = None
 
 
 @dataclass(frozen=True)
