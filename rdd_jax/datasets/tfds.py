@@ -123,9 +123,9 @@ def _check_groups(builder, feature: str) -> None:
     """Raises `InputError` unless the set has that feature, one whole number an image."""
     import tensorflow_datasets as tfds
 
-    features = {key: kind for key, kind in builder.info.features.items() if key != "image"}
-    if feature not in features:
-        raise unknown("groups_from", feature, features)
+    features = dict(builder.info.features)
+    if feature not in features or feature == "image":
+        raise unknown("groups_from", feature, sorted(set(features) - {"image"}))
     kind = features[feature]
     is_code = isinstance(kind, tfds.features.Tensor) and kind.shape == () and np.dtype(kind.np_dtype).kind in "biu"
     if not is_code:
