@@ -84,7 +84,7 @@ def evaluate(config: Evaluate, progress: Progress = SILENT, elsewhere: Collectio
     )
     return {
         "source": config.source,
-        "data": described(config.data),
+        "data": described(config.data.data, config.data),
         **_made(run, len(synthetic.images) // splits.train.classes),
         "eval_epochs": of.epochs,
         "eval_augment": of.eval_augment,

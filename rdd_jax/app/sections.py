@@ -38,6 +38,7 @@ __all__ = [
     "ShiftOptions",
     "SizeOptions",
     "SourceOptions",
+    "SpaceOptions",
     "SplitsOptions",
     "StartOptions",
     "grouping_names",
@@ -75,12 +76,18 @@ class SplitsOptions(ShiftOptions):
 
 
 @dataclass(frozen=True)
-class DataOptions(SplitsOptions, SourceOptions):
+class SpaceOptions:
+    """The space that everything happens in."""
+
+    preprocess: Annotated[str, one_of(PREPROCESSINGS, "fitted on train")] = "standardise"
+    zca_reg: Annotated[float, number("of zca: regularisation, as a fraction of the mean eigenvalue")] = 0.1
+
+
+@dataclass(frozen=True)
+class DataOptions(SpaceOptions, SplitsOptions, SourceOptions):
     """The real data, and the space that everything happens in."""
 
     mirror: Annotated[bool | None, flag("mirrored images are still of their class; unset: as the data says")] = None
-    preprocess: Annotated[str, one_of(PREPROCESSINGS, "fitted on train")] = "standardise"
-    zca_reg: Annotated[float, number("of zca: regularisation, as a fraction of the mean eigenvalue")] = 0.1
 
 
 # --- the synthetic set -------------------------------------------------------------------------------

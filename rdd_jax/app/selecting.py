@@ -121,7 +121,7 @@ def _values(config: Select, chosen: int, seconds: float, certificate: Certificat
     settings = asdict(config)
     settings["out"] = None if config.out is None else str(config.out)
     return {
-        "data": described(config.data),
+        "data": described(config.data.data, config.data),
         "method": choice.method,
         "draw": choice.draw if choice.method in SCORES else "greedy",
         "strata": choice.strata,
