@@ -90,7 +90,7 @@ def _grouped(name: str, groups_from: str) -> dict[str, Data]:
     parts = None if other else tfds.read(name, groups_from)
     if parts is None:
         raise InputError(
-            f"groups_from is {groups_from!r}, a feature of a TFDS set, and {name!r} is none: leave it out (an .npz has "
-            "its groups under the key `groups`)"
+            f"groups_from is {groups_from!r}, a feature of a TFDS set, and {name!r} is none: give one, or leave it out "
+            "(an .npz has its groups under the key `groups`)"
         )
     return parts

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int
 
 from rdd_jax.checks import whole_numbers
 from rdd_jax.errors import InputError
@@ -37,7 +36,7 @@ def given() -> Grouping:
     return Grouping(fit, found=False)
 
 
-def listed(codes: Int[np.ndarray, " n"], labels: Int[np.ndarray, " m"] | None = None, where: str = "codes") -> Grouping:
+def listed(codes: np.ndarray, labels: np.ndarray | None = None, where: str = "codes") -> Grouping:
     """The groups ``codes [n]``, one for every training example in its order; as `given`, they are never merged.
 
     Args:
