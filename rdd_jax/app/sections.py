@@ -147,7 +147,7 @@ class LearnedSetOptions(SetOptions):
 # --- groups and risk ---------------------------------------------------------------------------------
 
 
-GROUPING_NAMES = ("none", *GROUPINGS, "an .npz of codes")
+GROUPING_NAMES = ("none", *GROUPINGS, ".npz")
 
 
 def _check_grouping(name: str, value: str) -> None:
@@ -271,7 +271,7 @@ class EvaluationOptions:
         float, number("of networks: decay of averaged weights; 0: the last", least=0, most=0.9999)
     ] = 0.0
     baselines: Annotated[bool, flag("measure random, k-means and herding subsets too")] = True
-    corruptions: Annotated[str, some_of(CORRUPTIONS, "of the test images", ",", least=0)] = ""
+    corruptions: Annotated[str, some_of(CORRUPTIONS, "on test", ",", least=0)] = ""
 
     @property
     def epochs(self) -> int:
