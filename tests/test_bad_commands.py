@@ -5,7 +5,7 @@ import pytest
 
 from rdd_jax.app import options
 from rdd_jax.app.cli import main
-from rdd_jax.app.commands import Evaluate, Export, Select, Show
+from rdd_jax.app.commands import Evaluate, Export, Find, Select, Show
 from rdd_jax.app.methods import METHODS, configured
 
 REMEDIES = ("must be", "choose from", "did you mean", "give ", "see `rdd", "once", "is not")
@@ -36,6 +36,10 @@ def files(tmp_path_factory):
     (folder / "broken.toml").write_text("method = ")
     (folder / "other.toml").write_text('method = "dm"')
     (folder / "none.json").write_text("{}")
+    np.savez(folder / "few.npz", codes=np.zeros(5, int))
+    np.savez(folder / "minus.npz", codes=np.arange(48) - 1)
+    np.savez(folder / "halves.npz", codes=np.arange(48) / 2)
+    np.savez(folder / "many.npz", codes=np.arange(48) * 10)
     return folder
 
 
@@ -55,6 +59,7 @@ COMMANDS = [
     (["evaluate", "own.npz", "--data", "own.npz"], Evaluate("")),
     (["select"], Select()),
     (["data", "own.npz"], Show("")),
+    (["groups", "own.npz"], Find("")),
     (["export", "empty"], Export("")),
 ]
 BAD = {int: ("-1", "inf", "nan", HUGE), float: ("nan", "inf", "-1", "1e300")}
@@ -118,6 +123,22 @@ WORDS = [
     (["distill", "kip", "--labels", "soft"], "'soft'", "choose from"),
     (["distill", "kip", "--grouping", "kmeans+kmeans"], "'kmeans+kmeans'", "say kmeans once"),
     (["distill", "kip", "--grouping", "none+class"], "'none+class'", "stands alone"),
+    (["distill", "kip", "--grouping", "no.npz"], "'no.npz'", "is not there"),
+    (["distill", "kip", "--grouping", "file.npz/x.npz"], "'file.npz/x.npz'", "is not there"),
+    (["distill", "kip", "--grouping", "own.npz"], "'own.npz'", "has no codes (it has images, labels)"),
+    (["distill", "kip", "--grouping", "few.npz+few.npz"], "'few.npz'", "once"),
+    (["distill", "kip", "--grouping", "few.npz+kmean"], "'kmean'", "did you mean kmeans"),
+    (["distill", "kip", "--grouping", "none+few.npz"], "'none+few.npz'", "stands alone"),
+    (["distill", "kip", "--grouping", "minus.npz"], "hold -1", "from 0 on"),
+    (["distill", "kip", "--grouping", "halves.npz"], "hold 0.5", "give one integer an image"),
+    (["distill", "kip", "--grouping", "many.npz"], "hold 470, but there are 48", "number the groups from 0 on"),
+    (["distill", "kip", "--data", "own.npz", "--grouping", "few.npz"], "are 5, but there are 44", "give one for each"),
+    (
+        ["distill", "kip", "--groups-from", "leaf"],
+        "'leaf', a feature of a TFDS set, and 'digits' is none",
+        "give one, or leave it out",
+    ),
+    (["data", "own.npz", "--groups-from", "leaf"], "'own.npz' is none", "under the key `groups`"),
     (["distill", "kip", "--learners", "krr,krr"], "'krr,krr'", "say krr once"),
     (["distill", "kip", "--bias", "2"], "bias is 2.0", "at most 1"),
     (["distill", "kip", "--seed", "4294967296"], "seed is 4294967296", "at most 4294967295"),
@@ -167,6 +188,14 @@ WORDS = [
     (["data", ""], "name is empty", "give digits"),
     (["data", "nowhere.npz"], "'nowhere.npz'", "no file"),
     (["data", "own.npz", "digits"], "'digits'", "rdd data --help"),
+    (["groups"], "NAME", "rdd groups --help"),
+    (["groups", "nowhere.npz"], "'nowhere.npz'", "no file"),
+    (["groups", "own.npz", "--grouping", "none"], "'none'", "give the grouping"),
+    (["groups", "own.npz", "--grouping", "nearest+kmeans"], "'nearest'", "give spurious+kmeans"),
+    (["groups", "own.npz", "--grouping", "labels"], "'labels'", "the training data has none"),
+    (["groups", "own.npz", "--grouping", "few.npz"], "are 5, but there are 44", "give one for each"),
+    (["groups", "own.npz", "--groups-per-class", "40", "--grouping", "kmeans"], "is 40, but class", "lower it"),
+    (["groups", "own.npz", "--ipc", "1"], "--ipc", "rdd groups --help"),
     (["export"], "RUN", "rdd export --help"),
     (["export", "empty"], "'empty'", "is no run folder"),
     (["export", "file"], "'file'", "is no run folder"),
@@ -186,6 +215,7 @@ WRITING = [
     ["evaluate", "own.npz", "--data", "own.npz"],
     ["select"],
     ["data", "own.npz"],
+    ["groups", "own.npz"],
 ]
 PLACES = [
     ("file/out.npz", "Not a directory"),

@@ -14,14 +14,20 @@ import pytest
 from rdd_jax import datasets
 from rdd_jax.app import options, run_commands
 from rdd_jax.app.cli import main
-from rdd_jax.app.commands import Evaluate, Export, Select, Show
+from rdd_jax.app.commands import Evaluate, Export, Find, Select, Show
 from rdd_jax.app.methods import METHODS, configured
 from rdd_jax.saving import SavedSet, save_set
 from rdd_jax.types import Synthetic, centred_one_hot
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "experiments" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-COMMANDS = {"evaluate": Evaluate(""), "select": Select(), "data": Show(""), "export": Export("")}
+COMMANDS = {
+    "evaluate": Evaluate(""),
+    "select": Select(),
+    "data": Show(""),
+    "groups": Find(""),
+    "export": Export(""),
+}
 OF_A_RUN = {"--out", "--config", "--resume"}
 
 
@@ -81,7 +87,8 @@ def made(words):
         return str(run_commands._folder(config))
     if words[1] == "export":
         return f"{words[2]}/export-{words[words.index('--to') + 1]}"
-    return {"data": f"data-{Path(words[2]).stem}.png", "compare": "compare.png"}.get(words[1])
+    stem = Path(words[2]).stem
+    return {"data": f"data-{stem}.png", "groups": f"groups-{stem}", "compare": "compare.png"}.get(words[1])
 
 
 def used(words):

@@ -218,6 +218,75 @@ def test_labels_that_the_data_does_not_have_raise():
         fit_strokes("labels", given=None)
 
 
+def test_listed_groups_are_those_of_the_list_and_never_merged(tmp_path):
+    codes = (np.arange(400) % 3).astype(np.uint8)
+    np.savez(tmp_path / "mine.npz", codes=codes)
+    for made in (grouping.listed(codes), grouping.from_file(tmp_path / "mine.npz")):
+        found = made.fit(0, strokes())
+        np.testing.assert_array_equal(found.code, codes)
+        assert (found.size, found.code.dtype) == (3, np.int32)
+        assert not made.moves
+        assert not made.found
+    named = grouping_by_name(f"{tmp_path / 'mine.npz'}+labels", pixels, 1)
+    np.testing.assert_array_equal(named.fit(0, strokes()).code, codes * CLASSES + strokes().given)
+    assert not named.found
+
+
+def test_listed_groups_are_of_the_examples_that_they_were_made_for():
+    codes, subject = np.zeros(400, int), strokes()
+    assert grouping.listed(codes, subject.labels).fit(0, subject).size == 1
+    with pytest.raises(InputError, match="codes were made for examples of other classes than these"):
+        grouping.listed(codes, subject.labels[::-1].copy()).fit(0, subject)
+    with pytest.raises(InputError, match="codes are 399, but there are 400 training examples"):
+        grouping.listed(codes[1:]).fit(0, subject)
+
+
+@pytest.mark.parametrize(
+    "codes, message",
+    [
+        (np.array([0, -1, 1]), "hold -1: give a number from 0 on"),
+        (np.array([0, 3, 1]), "hold 3, but there are 3 of them: number the groups from 0 on"),
+        (np.array([0, 0.5, 1]), "float64 and hold 0.5: give one integer an image"),
+        (np.array([0, np.nan, 1]), "hold nan"),
+        (np.array(["a", "b", "b"]), "codes of .*mine.npz' are <U1: give one integer"),
+        (np.zeros((3, 1), int), r"shape \(3, 1\): expected one integer an image"),
+        (np.zeros(0, int), "hold nothing"),
+        (np.array([0, 2**63], np.uint64), "give smaller integers"),
+    ],
+)
+def test_what_is_no_list_of_groups_is_refused(codes, message, tmp_path):
+    np.savez(tmp_path / "mine.npz", codes=codes)
+    with pytest.raises(InputError, match=message):
+        grouping.from_file(tmp_path / "mine.npz")
+
+
+def test_files_without_groups_are_refused_and_pickles_never_loaded(tmp_path):
+    with pytest.raises(InputError, match=r"no file .*: it is not there"):
+        grouping.from_file(tmp_path / "no.npz")
+    np.savez(tmp_path / "mine.npz", groups=np.arange(3))
+    with pytest.raises(InputError, match=r"has no codes \(it has groups\)"):
+        grouping.from_file(tmp_path / "mine.npz")
+    np.savez(tmp_path / "mine.npz", codes=np.array([0, None]))
+    with pytest.raises(InputError, match="never loaded"):
+        grouping.from_file(tmp_path / "mine.npz")
+
+
+@pytest.mark.parametrize(
+    "names, parts",
+    [
+        ("kmeans", ["kmeans"]),
+        ("spurious + kmeans", ["spurious", "kmeans"]),
+        ("kmeans+", ["kmeans", ""]),
+        ("mine.npz+kmeans", ["mine.npz", "kmeans"]),
+        ("/a+b/c++d/mine.npz+kmeans", ["/a+b/c++d/mine.npz", "kmeans"]),
+        ("kmeans+a+b/mine.NPZ", ["kmeans", "a", "b/mine.NPZ"]),  # a relative path says ./a+b
+        ("kmeans+./a+b/mine.npz+/x+y.npz", ["kmeans", "./a+b/mine.npz", "/x+y.npz"]),
+    ],
+)
+def test_a_plus_joins_names_and_may_stand_in_a_path(names, parts):
+    assert grouping.split_names(names) == parts
+
+
 def test_nearest_is_the_nearest_synthetic_image_of_the_class():
     subject = strokes()
     found = grouping.nearest(IPC).fit(0, subject)

@@ -367,6 +367,7 @@ def test_folders_of_an_export_are_safe_and_apart(names, folders):
         (["evaluate", "RUN"], "rdd_jax.app.pieces.splits_of"),
         (["select"], "rdd_jax.app.pieces.pool_of"),
         (["data", "digits"], "rdd_jax.plots.image_grids"),
+        (["groups", "digits", "--grouping", "class"], "rdd_jax.app.finding.outputs"),
         (["compare", "RUN", "RUN/../other"], "rdd_jax.app.report.table_rows"),
         (["export", "RUN"], "rdd_jax.app.exporting.load_set"),
     ],

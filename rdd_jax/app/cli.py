@@ -31,6 +31,7 @@ COMMANDS = {
     "compare": "compare finished runs side by side, group by group",
     "select": "select a weighted subset of the real images, with a certificate",
     "data": "show what is in a data set",
+    "groups": "find the groups that a data set hides, and report them",
     "export": "take the set of a run elsewhere: PNG, npz, PyTorch, parquet",
 }
 """Each is a function of `rdd_jax.app.run_commands`."""

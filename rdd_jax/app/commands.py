@@ -15,11 +15,12 @@ from rdd_jax.app.sections import (
     RegressionOptions,
     SelectionOptions,
     SizeOptions,
+    SpaceOptions,
     SplitsOptions,
 )
 from rdd_jax.selection import DRAWS, SELECTIONS, STRATA
 
-__all__ = ["ChoiceOptions", "Compare", "Evaluate", "Export", "Select", "Show"]
+__all__ = ["ChoiceOptions", "Compare", "Evaluate", "Export", "Find", "Select", "Show"]
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,18 @@ class Show:
     seed: Annotated[int, seed_number("of splits and shift")] = 0
     out: Annotated[Path | None, text("where the picture goes; unset: data-NAME.png here", "FILE")] = None
     data: SplitsOptions = SplitsOptions()
+
+
+@dataclass(frozen=True)
+class Find:
+    """Find the groups that a data set hides, without group labels: a folder with the groups and a report."""
+
+    name: Annotated[str, replace(SOURCE, positional=True)]
+    seed: Annotated[int, seed_number("of splits, shift, grouping and reference")] = 0
+    out: Annotated[Path | None, text("the folder to make; must not exist; unset: groups-NAME here", "FOLDER")] = None
+    data: SplitsOptions = SplitsOptions()
+    space: SpaceOptions = SpaceOptions()
+    groups: GroupOptions = GroupOptions("spurious+kmeans")
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from rdd_jax.app import pieces, reporting
 from rdd_jax.app.environment import environment
 from rdd_jax.app.grouped import Grouped
 from rdd_jax.app.methods import Method, Stepped
 from rdd_jax.app.run_folder import Run, from_anywhere
-from rdd_jax.app.sections import GroupOptions
 from rdd_jax.app.sizes import check_sizes
 from rdd_jax.app.stepping import Steps, with_solved_labels
 from rdd_jax.augment import check_augment
@@ -25,7 +23,7 @@ from rdd_jax.files import check_new
 from rdd_jax.progress import SILENT, Progress, Stages
 from rdd_jax.saving import SavedSet
 from rdd_jax.selection import IMPORTANCE, Certificate, Pool, Selection, certify, check_ipc, drawn_by
-from rdd_jax.types import Data, Examples, Splits, Synthetic
+from rdd_jax.types import Examples, Splits, Synthetic
 
 __all__ = ["Outcome", "distill"]
 
@@ -119,17 +117,7 @@ def _check_data(config: Method, splits: Splits) -> None:
     check_sizes(config, train)
     if isinstance(config, Stepped):
         check_augment(config.batch.augment, shape)
-    _check_clusters(config.groups, train)
-
-
-def _check_clusters(groups: GroupOptions, train: Data) -> None:
-    counts = np.bincount(train.labels, minlength=train.classes)
-    asked = groups.groups_per_class or 0
-    if "kmeans" in (groups.grouping or "").split("+") and counts.min() < asked:
-        name = train.class_names[counts.argmin()]
-        raise InputError(
-            f"groups_per_class is {asked}, but class {name!r} has {counts.min()} training examples: lower it"
-        )
+    pieces.check_groups(config.groups, train)
 
 
 def _start(config: Method, prepared: Prepared, kernel: Kernel, stages: Stages) -> _Start:

@@ -51,7 +51,7 @@ def with_recipe(config: Evaluate, given: dict[str, Any]) -> Evaluate:
     return config
 
 
-OF_DATA = frozenset({"data", "shift", "bias", "share", "seed"})
+OF_DATA = frozenset({"data", "groups_from", "shift", "bias", "share", "seed"})
 """The options that say which real data, and not that of the run, a run is evaluated on."""
 
 
@@ -84,7 +84,7 @@ def evaluate(config: Evaluate, progress: Progress = SILENT, elsewhere: Collectio
     )
     return {
         "source": config.source,
-        "data": described(config.data),
+        "data": described(config.data.data, config.data),
         **_made(run, len(synthetic.images) // splits.train.classes),
         "eval_epochs": of.epochs,
         "eval_augment": of.eval_augment,

@@ -29,6 +29,7 @@ class Grouped:
         self.subject = Subject(prepared.train, train.labels, train.classes, train.groups)
         self.groups = np.zeros(len(train), np.int32)
         self.count = 1
+        self.evidence: list[dict[str, Any]] = []
 
     @property
     def moves(self) -> bool:
@@ -41,13 +42,17 @@ class Grouped:
             return
         seed = int(np.random.SeedSequence([self.seed, step]).generate_state(1)[0] >> 1)
         found = self.grouping.fit(seed, replace(self.subject, synthetic=synthetic))
+        self.evidence = [_plain(row) for row in getattr(found, "evidence", ())]
         # Groups that the user gave are what they are, however small.
         least = self.options.min_group if self.grouping.found else 0.0
         # No fewer cells than before: a number that went up and down with the fits would compile the step every time.
         self.groups, self.count = cells(found, self.train.labels, self.train.classes, least, self.count)
 
     def described(self) -> dict[str, Any] | None:
-        """How many groups there are and how large, and how well they match the data's own where it has some."""
+        """How many groups there are and how large, how well they match the data's own where it has some, and why.
+
+        Under ``evidence`` stands what the grouping looked at, where it tells: a row a candidate.
+        """
         if self.grouping is None:
             return None
         train = self.train
@@ -59,7 +64,15 @@ class Grouped:
         if train.groups is not None:
             match = group_match(self.groups, train.labels, train.groups)
             values["match"] = {key: float(value) for key, value in match.items() if np.isfinite(value)}
+        if self.evidence:
+            values["evidence"] = self.evidence
         return values
+
+
+def _plain(row: Any) -> dict[str, Any]:
+    """A row of evidence as JSON has it: what is not finite is None."""
+    values = {key: value.item() if isinstance(value, np.generic) else value for key, value in row._asdict().items()}
+    return {key: None if isinstance(v, float) and not np.isfinite(v) else v for key, v in values.items()}
 
 
 class Watched:

@@ -195,7 +195,7 @@ class _Sections(Parser):
     def format_help(self) -> str:
         """Without empty lines between the sections, so that the page is short."""
         head, _, sections = super().format_help().partition("\noptions:\n")
-        return f"{head}\noptions:\n{sections.replace(chr(10) * 2, chr(10))}"
+        return f"{head.rstrip()}\noptions:\n{sections.replace(chr(10) * 2, chr(10))}"
 
 
 def parser(config: Any, prog: str, description: str) -> ArgumentParser:

@@ -37,9 +37,10 @@ from rdd_jax.networks.training import Recipe
 from rdd_jax.sampling import SAMPLERS
 from rdd_jax.selection import Pool, Selection
 from rdd_jax.selection.initialise import STARTS, initialise
-from rdd_jax.types import Splits, Synthetic, centred_one_hot
+from rdd_jax.types import Data, Splits, Synthetic, centred_one_hot
 
 __all__ = [
+    "check_groups",
     "check_learners",
     "check_stored",
     "grouping_of",
@@ -68,7 +69,7 @@ def listed(names: str | None) -> list[str]:
 
 def splits_of(name: str, options: SplitsOptions, seed: int, mirror: bool | None = None) -> Splits:
     """The real data, shifted; ``mirror`` overrules what it says of itself."""
-    splits = datasets.load(name, seed, options.resize, options.mode)
+    splits = datasets.load(name, seed, options.resize, options.mode, options.groups_from)
     if mirror is not None:
         train, validation, test = (replace(part, mirror=mirror) for part in splits[:3])
         splits = Splits(train, validation, test, splits.name)
@@ -130,6 +131,20 @@ def grouping_of(options: GroupOptions, images: int) -> grouping.Grouping | None:
         options.groups_per_class,
         options.soft_groups,
     )
+
+
+def check_groups(options: GroupOptions, train: Data) -> None:
+    """Raises `InputError` where the grouping cannot group such data, said before anything is computed."""
+    counts = np.bincount(train.labels, minlength=train.classes)
+    asked = options.groups_per_class or 0
+    parts = grouping.split_names(options.grouping or "")
+    if "kmeans" in parts and counts.min() < asked:
+        name = train.class_names[counts.argmin()]
+        raise InputError(
+            f"groups_per_class is {asked}, but class {name!r} has {counts.min()} training examples: lower it"
+        )
+    for file in filter(grouping.is_file, parts):
+        grouping.from_file(Path(file)).fit(0, grouping.Subject(train.images, train.labels, train.classes))
 
 
 def risk_of(options: RiskOptions) -> Risk:

@@ -8,7 +8,20 @@ from typing import Any
 from rdd_jax.progress import duration
 from rdd_jax.selection.certificate import Certificate
 
-__all__ = ["CAPTION", "MAIN", "RUNAWAY", "STYLE", "WRITTEN", "facts", "render_html", "sentences", "table_rows"]
+__all__ = [
+    "CAPTION",
+    "MAIN",
+    "RUNAWAY",
+    "STYLE",
+    "WRITTEN",
+    "facts",
+    "looked_at",
+    "matched",
+    "render_html",
+    "sentences",
+    "table_rows",
+    "times",
+]
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
@@ -73,14 +86,14 @@ def facts(report: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("method", report["method"]),
         ("images a class", str(report["ipc"])),
         ("steps", str(report["steps"])),
-        ("time", _times(report["seconds"])),
+        ("time", times(report["seconds"])),
         ("peak memory", f"{report['peak_memory_bytes'] / 2**30:.2f} GiB"),
         ("device", report["device"]),
     ]
 
 
-def _times(seconds: Mapping[str, float]) -> str:
-    """The whole, and every stage of it that is worth a word."""
+def times(seconds: Mapping[str, float]) -> str:
+    """In words: the whole, and every stage of it that is worth a word."""
     parts = [f"{name} {duration(taken)}" for name, taken in seconds.items() if name != "whole" and taken >= 0.1]
     return f"{duration(seconds['whole'])} ({', '.join(parts)})" if parts else duration(seconds["whole"])
 
@@ -112,15 +125,38 @@ def sentences(report: Mapping[str, Any]) -> list[str]:
         said += ["Of the real images that the set started from:", *Certificate(**certificate).sentences()]
     if found := report.get("found_groups"):
         groups = f"Grouping {found['grouping']} trained with {found['groups']} groups"
-        match = found.get("match", {})
-        if "minority_recall" in match:
-            groups += (
-                f"; {100 * match['minority_recall']:.0f} % of the minority examples of train lie in groups that are "
-                "mostly minority (adjusted mutual information with the data's groups within a class "
-                f"{match['adjusted_mutual_information_within_class']:.2f})"
-            )
-        said.append(groups + ".")
+        said.append(f"{groups}{matched(found.get('match', {}))}.")
     return said
+
+
+def matched(match: Mapping[str, float]) -> str:
+    """How well found groups agree with the data's own, as the end of a sentence; empty where that is not known."""
+    if "minority_recall" not in match:
+        return ""
+    precision = match.get("minority_precision")
+    told = f"; {100 * match['minority_recall']:.0f} % of the minority examples of train lie in groups that are mostly "
+    told += "minority" if precision is None else f"minority, and {100 * precision:.0f} % of those groups are minority"
+    within = match["adjusted_mutual_information_within_class"]
+    return f"{told} (adjusted mutual information with the data's groups within a class {within:.2f})"
+
+
+def looked_at(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The table of what a grouping looked at before it chose, a candidate a row; empty where nothing is told."""
+    if not rows:
+        return ""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    head = "".join(f"<th>{html.escape(name.replace('_', ' '))}</th>" for name in names)
+    body = "".join("<tr>" + "".join(_value(row.get(name)) for name in names) + "</tr>" for row in rows)
+    return f"<h2>What was looked at</h2><table><tr>{head}</tr>{body}</table>"
+
+
+def _value(value: Any) -> str:
+    """A cell of that table."""
+    if isinstance(value, bool) or value is None:
+        return f"<td>{ {True: 'yes', False: 'no', None: '-'}[value] }</td>"
+    if isinstance(value, int | float):
+        return f"<td class='number'>{value if isinstance(value, int) else f'{value:.3g}'}</td>"
+    return f"<td>{html.escape(str(value))}</td>"
 
 
 def _subgroups(subgroups: Mapping[str, Any]) -> str:
@@ -157,6 +193,7 @@ def render_html(report: Mapping[str, Any], config: str, pictures: Mapping[str, b
     title = html.escape(f"{report['method']} on {report['data']}, {report['ipc']} images a class")
     notes = "".join(f"<p>{html.escape(note)}</p>" for note in [CAPTION, *sentences(report), *report["notes"]])
     figures += _subgroups(report["subgroups"]) if "subgroups" in report else ""
+    figures += looked_at(report.get("found_groups", {}).get("evidence", []))
     return (
         f"<!doctype html><html lang='en'><head><meta charset='utf-8'><title>{title}</title><style>{STYLE}</style>"
         f"</head><body><h1>{title}</h1><table><tr>{head}</tr>{body}</table>{notes}<table>{listed}</table>{figures}"

@@ -12,7 +12,7 @@ from rdd_jax.app.environment import environment, peak_memory
 from rdd_jax.app.grouped import Grouped
 from rdd_jax.app.methods import Method, Stepped, name_of
 from rdd_jax.app.run_folder import Run
-from rdd_jax.app.sections import DataOptions
+from rdd_jax.app.sections import SplitsOptions
 from rdd_jax.datasets import shifts
 from rdd_jax.datasets.preprocess import Prepared
 from rdd_jax.evaluation import Cells, Evaluation
@@ -35,9 +35,10 @@ Measured = tuple[Sequence[Evaluation], Mapping[tuple[str, str], Cells]]
 """What `evaluation.evaluate_sets` gives: evaluations, and the cells of every (set, learner)."""
 
 
-def described(data: DataOptions) -> str:
-    """The data set with its shift, in words."""
-    return shifts.described(data.data, data.shift, data.bias, data.share)
+def described(name: str, data: SplitsOptions) -> str:
+    """The data set with its groups or its shift, in words."""
+    name = name if data.groups_from is None else f"{name}, groups from {data.groups_from}"
+    return shifts.described(name, data.shift, data.bias, data.share)
 
 
 def write_run(
@@ -54,7 +55,7 @@ def write_run(
     """Writes the pictures and reports of a finished run; the values of ``report.json``."""
     train = prepared.splits.train
     values = {
-        "data": described(config.data),
+        "data": described(config.data.data, config.data),
         "method": name_of(config) + (" (robust)" if config.robust else ""),
         "ipc": config.set.ipc,
         "steps": config.steps,

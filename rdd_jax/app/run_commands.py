@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from rdd_jax import plots
-from rdd_jax.app import comparing, evaluating, exporting, options, selecting, settings, showing
-from rdd_jax.app.commands import Compare, Evaluate, Export, Select, Show
+from rdd_jax.app import comparing, evaluating, exporting, finding, found_page, options, selecting, settings, showing
+from rdd_jax.app.commands import Compare, Evaluate, Export, Find, Select, Show
 from rdd_jax.app.distilling import distill as distill_job
 from rdd_jax.app.drawing import Drawn, draw_report, draw_table
 from rdd_jax.app.environment import check_device
@@ -20,7 +20,7 @@ from rdd_jax.distill import Diverged
 from rdd_jax.errors import InputError, unknown
 from rdd_jax.files import as_json, check_new, write_bytes
 
-__all__ = ["compare", "data", "distill", "evaluate", "export", "select"]
+__all__ = ["compare", "data", "distill", "evaluate", "export", "groups", "select"]
 
 T = TypeVar("T")
 
@@ -223,6 +223,25 @@ def data(arguments: Sequence[str]) -> int:
     with _kept(out, plots.image_grids({stem: train.pixels}, train.labels, train.class_names)):
         draw_table(header, rows, title=f"{stem}: {train.images.shape[1:]} {train.images.dtype}")
     print(f"{out}: the first images of every class")
+    return 0
+
+
+def groups(arguments: Sequence[str]) -> int:
+    """``rdd groups NAME``."""
+    config = _configured(Find(""), "groups", arguments)
+    check_device()
+    with Drawn() as drawn:
+        values = finding.find(config, drawn.progress)
+    header, rows = found_page.table(values)
+    draw_table(header, rows, title=f"{values['data']}: found groups")
+    if left := len(values["cells"]) - len(rows):
+        print(f"{left} smaller groups are in the report")
+    print("* of the largest loss; as X: mostly taken for class X by the reference")
+    for sentence in found_page.sentences(values):
+        print(sentence)
+    print(
+        f"{values['out']}/report.html: the groups with pictures; --grouping {values['out']}/groups.npz trains on them"
+    )
     return 0
 
 

@@ -20,6 +20,7 @@ from rdd_jax.app import options, records, settings
 from rdd_jax.app.methods import METHODS, Method, name_of
 from rdd_jax.errors import InputError
 from rdd_jax.files import append_text, check_place, new_folder, write_json, write_text
+from rdd_jax.grouping import is_file, split_names
 from rdd_jax.saving import SavedSet, save_set
 from rdd_jax.selection.initialise import STARTS
 from rdd_jax.types import Splits
@@ -39,13 +40,16 @@ def fingerprint(data: Splits) -> str:
 
 
 def from_anywhere(config: Method) -> Method:
-    """The configuration with the paths of its data and of its start in full, so that it holds in any directory."""
+    """The configuration with the paths of its data, start and groups in full, so that it holds in any directory."""
     given = {"data": (config.data.data, ("digits",)), "init": (config.set.init, STARTS)}
     paths = {
         key: str(Path(value).absolute())
         for key, (value, names) in given.items()
         if value not in names and Path(value).exists()
     }
+    if config.groups.grouping is not None:
+        parts = split_names(config.groups.grouping)
+        paths["grouping"] = "+".join(str(Path(part).absolute()) if is_file(part) else part for part in parts)
     return options.updated(config, paths)
 
 

@@ -11,9 +11,9 @@ from rdd_jax.datasets.corruptions import CORRUPTIONS
 from rdd_jax.datasets.images import MODES
 from rdd_jax.datasets.preprocess import PREPROCESSINGS
 from rdd_jax.datasets.shifts import SHIFTS
-from rdd_jax.errors import unknown
+from rdd_jax.errors import InputError, unknown
 from rdd_jax.evaluation import LEARNERS
-from rdd_jax.grouping import FEATURES, GROUPINGS
+from rdd_jax.grouping import FEATURES, GROUPINGS, from_file, is_file, split_names
 from rdd_jax.kernels import KERNELS
 from rdd_jax.networks.layers import NORMS
 from rdd_jax.parameterise import PARAMETERISATIONS
@@ -38,8 +38,10 @@ __all__ = [
     "ShiftOptions",
     "SizeOptions",
     "SourceOptions",
+    "SpaceOptions",
     "SplitsOptions",
     "StartOptions",
+    "grouping_names",
 ]
 
 # --- data --------------------------------------------------------------------------------------------
@@ -70,15 +72,22 @@ class SplitsOptions(ShiftOptions):
 
     resize: Annotated[int | None, count("of a folder: images cut square, of this side; unset: as they are")] = None
     mode: Annotated[str | None, one_of(MODES, "of a folder: channels; unset: as they are")] = None
+    groups_from: Annotated[str | None, text("of a TFDS set: the feature that says the group", "FEATURE")] = None
 
 
 @dataclass(frozen=True)
-class DataOptions(SplitsOptions, SourceOptions):
+class SpaceOptions:
+    """The space that everything happens in."""
+
+    preprocess: Annotated[str, one_of(PREPROCESSINGS, "fitted on train")] = "standardise"
+    zca_reg: Annotated[float, number("of zca: regularisation, as a fraction of the mean eigenvalue")] = 0.1
+
+
+@dataclass(frozen=True)
+class DataOptions(SpaceOptions, SplitsOptions, SourceOptions):
     """The real data, and the space that everything happens in."""
 
     mirror: Annotated[bool | None, flag("mirrored images are still of their class; unset: as the data says")] = None
-    preprocess: Annotated[str, one_of(PREPROCESSINGS, "fitted on train")] = "standardise"
-    zca_reg: Annotated[float, number("of zca: regularisation, as a fraction of the mean eigenvalue")] = 0.1
 
 
 # --- the synthetic set -------------------------------------------------------------------------------
@@ -138,14 +147,30 @@ class LearnedSetOptions(SetOptions):
 # --- groups and risk ---------------------------------------------------------------------------------
 
 
-GROUPING_NAMES = ("none", *GROUPINGS)
+GROUPING_NAMES = ("none", *GROUPINGS, ".npz")
+
+
+def _check_grouping(name: str, value: str) -> None:
+    parts = split_names(value)
+    files = [part for part in parts if is_file(part)]
+    if rest := [part for part in parts if part not in files]:
+        some_of(GROUPING_NAMES, "", "+").check(name, "+".join(rest))
+    for file in files:
+        if files.count(file) > 1:
+            raise InputError(f"{name} is {value!r}: say {file!r} once")
+        from_file(Path(file))
+
+
+def grouping_names(help: str) -> Option:
+    """Names of groupings and files of codes, joined by ``+``; the help lists them."""
+    return Option(f"{help}: {', '.join(GROUPING_NAMES)}", "NAME+...", _check_grouping)
 
 
 @dataclass(frozen=True)
 class GroupOptions:
     """How the groups of every class are found."""
 
-    grouping: Annotated[str | None, some_of(GROUPING_NAMES, "unset: see --robust", "+")] = None
+    grouping: Annotated[str | None, grouping_names("unset: see --robust")] = None
     features: Annotated[str, one_of(FEATURES, "what most groupings look at")] = "texture"
     groups_per_class: Annotated[int | None, count("of kmeans (unset: found) and clusters (unset: 10)")] = None
     soft_groups: Annotated[float, number("of kmeans: temperature; above 0 groups are drawn anew", least=0)] = 0.0
@@ -246,7 +271,7 @@ class EvaluationOptions:
         float, number("of networks: decay of averaged weights; 0: the last", least=0, most=0.9999)
     ] = 0.0
     baselines: Annotated[bool, flag("measure random, k-means and herding subsets too")] = True
-    corruptions: Annotated[str, some_of(CORRUPTIONS, "of the test images", ",", least=0)] = ""
+    corruptions: Annotated[str, some_of(CORRUPTIONS, "on test", ",", least=0)] = ""
 
     @property
     def epochs(self) -> int:

@@ -49,6 +49,8 @@ def select(config: Select, progress: Progress = SILENT) -> dict[str, Any]:
     splits = pieces.splits_of(config.data.data, config.data, config.seed, config.data.mirror)
     train = splits.train
     check_ipc(train.labels, choice.ipc, train.class_names)
+    if choice.strata == "group":
+        pieces.check_groups(config.groups, train)
     prepared = prepare(splits, config.data.preprocess, config.data.zca_reg)
     progress.stage("grouping")
     pool = pieces.pool_of(prepared, kernel, choice, _groups(config, prepared))
@@ -119,7 +121,7 @@ def _values(config: Select, chosen: int, seconds: float, certificate: Certificat
     settings = asdict(config)
     settings["out"] = None if config.out is None else str(config.out)
     return {
-        "data": described(config.data),
+        "data": described(config.data.data, config.data),
         "method": choice.method,
         "draw": choice.draw if choice.method in SCORES else "greedy",
         "strata": choice.strata,

@@ -27,7 +27,13 @@ READERS: Registry[dict[str, Data] | None] = Registry(
 """`rdd_jax.contracts.Reader`s, asked in this order; the first that knows the name reads it."""
 
 
-def load(name: str | Path, seed: int = 0, resize: int | None = None, mode: str | None = None) -> Splits:
+def load(
+    name: str | Path,
+    seed: int = 0,
+    resize: int | None = None,
+    mode: str | None = None,
+    groups_from: str | None = None,
+) -> Splits:
     """Loads a data set and splits it.
 
     A split that the source lacks is drawn with stratification and a fixed seed: validation is 10 % of
@@ -43,6 +49,7 @@ def load(name: str | Path, seed: int = 0, resize: int | None = None, mode: str |
       seed: of the splits that have to be drawn.
       resize: of a folder: the side of the square that images are cut and scaled to; None: they are of one size.
       mode: of a folder: ``grey`` or ``rgb``; None: as the files are, all alike.
+      groups_from: of a TFDS set: the feature that says the group of every image, a class or a whole number.
 
     Raises:
       InputError: the name is unknown, the set not prepared, the file missing, broken or not as above.
@@ -51,7 +58,7 @@ def load(name: str | Path, seed: int = 0, resize: int | None = None, mode: str |
     if not name.strip():
         raise InputError(f"data is {name!r}: give {KINDS}")
     try:
-        parts = _read(name, resize, mode)
+        parts = _read(name, resize, mode, groups_from)
         source = Path(name).resolve()
         return complete(parts, source.stem if source.is_file() else source.name or name, seed)
     except OSError as error:
@@ -61,8 +68,10 @@ def load(name: str | Path, seed: int = 0, resize: int | None = None, mode: str |
 KINDS = "digits, a prepared TFDS name, an .npz file or a folder of images by class"
 
 
-def _read(name: str, resize: int | None, mode: str | None) -> dict[str, Data]:
+def _read(name: str, resize: int | None, mode: str | None, groups_from: str | None) -> dict[str, Data]:
     """The splits that the source has."""
+    if groups_from is not None:
+        return _grouped(name, groups_from)
     if resize is not None or mode is not None:
         if (parts := folder.read(name, resize, mode)) is None:
             raise InputError(f"resize and mode are for folders of images, and {name!r} is none: leave them out")
@@ -73,3 +82,15 @@ def _read(name: str, resize: int | None, mode: str | None) -> dict[str, Data]:
     if Path(name).exists():
         raise InputError(f"{name!r} cannot be read as data: give {KINDS} (unpack an archive; np.savez an array)")
     raise InputError(f"no data at {name!r}: no file or folder of that name, and no TFDS set; give {KINDS}")
+
+
+def _grouped(name: str, groups_from: str) -> dict[str, Data]:
+    """The splits of a TFDS set, with groups."""
+    other = name == "digits" or Path(name).suffix.lower() == ".npz" or Path(name).exists()
+    parts = None if other else tfds.read(name, groups_from)
+    if parts is None:
+        raise InputError(
+            f"groups_from is {groups_from!r}, a feature of a TFDS set, and {name!r} is none: give one, or leave it out "
+            "(an .npz has its groups under the key `groups`)"
+        )
+    return parts

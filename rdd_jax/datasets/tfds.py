@@ -4,10 +4,15 @@ import io
 import json
 import os
 import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 
+from rdd_jax.checks import check_codes
 from rdd_jax.errors import InputError, unknown
 from rdd_jax.files import read_npz, write_npz
 from rdd_jax.types import Data
@@ -15,18 +20,27 @@ from rdd_jax.types import Data
 __all__ = ["cache_dir", "read"]
 
 
-def read(name: str) -> dict[str, Data] | None:
+def read(name: str, groups_from: str | None = None) -> dict[str, Data] | None:
     """The name of a prepared set, perhaps with a version (``mnist:3.0.1``); see `rdd_jax.contracts.Reader`.
 
     Sets are looked for in ``$TFDS_DATA_DIR``, or TFDS's own default.
+
+    Args:
+      groups_from: the feature that says the group of every image: a class, with its names, or a whole number, of which
+        those that occur in any split are the names.
+
+    Raises:
+      InputError: a set that cannot be read, or has no such feature.
     """
     if not NAME.fullmatch(name):
         return None
     builder = _builder(name)
     _check_features(builder)
-    return {
-        split: _decoded(builder, split) for split in ("train", "validation", "test") if split in builder.info.splits
-    }
+    if groups_from is not None:
+        _check_groups(builder, groups_from)
+    splits = [split for split in ("train", "validation", "test") if split in builder.info.splits]
+    parts = {split: _decoded(builder, split) for split in splits}
+    return parts if groups_from is None else _grouped(builder, parts, groups_from)
 
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*(:\d+\.\d+\.\d+)?")
@@ -105,41 +119,113 @@ def _check_features(builder) -> None:
         raise InputError(f"TFDS set {name!r} has splits {list(builder.info.splits)}: expected `train`")
 
 
+def _check_groups(builder, feature: str) -> None:
+    """Raises `InputError` unless the set has that feature, one whole number an image."""
+    import tensorflow_datasets as tfds
+
+    features = dict(builder.info.features)
+    if feature not in features or feature == "image":
+        raise unknown("groups_from", feature, sorted(set(features) - {"image"}))
+    kind = features[feature]
+    is_code = isinstance(kind, tfds.features.Tensor) and kind.shape == () and np.dtype(kind.np_dtype).kind in "biu"
+    if not is_code:
+        raise InputError(
+            f"groups_from is {feature!r}, which TFDS set {builder.name!r} has as {type(kind).__name__}: give a feature "
+            "of classes or whole numbers"
+        )
+
+
+def _grouped(builder, parts: dict[str, Data], feature: str) -> dict[str, Data]:
+    """The splits with the feature's values as groups."""
+    import tensorflow_datasets as tfds
+
+    values = {split: _column(builder, split, feature) for split in parts}
+    kind = builder.info.features[feature]
+    if isinstance(kind, tfds.features.ClassLabel):
+        names = tuple(kind.names)
+    else:
+        found = np.unique(np.concatenate([*values.values()]))
+        values = {split: np.searchsorted(found, each) for split, each in values.items()}
+        names = tuple(map(str, found.tolist()))
+    for split, each in values.items():
+        check_codes(f"feature {feature!r} of split {split!r}", each, len(parts[split]), len(names))
+    return {
+        split: replace(part, groups=values[split].astype(np.int32), group_names=names) for split, part in parts.items()
+    }
+
+
 def _decoded(builder, split: str) -> Data:
     """A TFDS split, decoded once; afterwards read from the cache."""
+
+    def make() -> dict[str, np.ndarray]:
+        images, labels = _decode(builder, split)
+        return {"images": images, "labels": labels}
+
+    names = CLASS_NAMES.get(builder.name, tuple(builder.info.features["label"].names))
+    with _cached(builder, split, "", make) as arrays:
+        return Data(arrays["images"], arrays["labels"], names, mirror=builder.name not in CHARACTERS)
+
+
+def _column(builder, split: str, feature: str) -> np.ndarray:
+    """``[n]``: a feature of a TFDS split, kept in a file of its own: the images are kept once, whatever is asked."""
+
+    def make() -> dict[str, np.ndarray]:
+        source = _source(builder, split)
+        return {"values": np.array([int(record[feature]) for record in _records(source)], np.int64)}
+
+    with _cached(builder, split, f".{quote(feature, safe='')}", make) as arrays:
+        if (shape := arrays["values"].shape) != (builder.info.splits[split].num_examples,):
+            raise InputError(f"values have shape {shape}: expected one an image")
+        return arrays["values"]
+
+
+@contextmanager
+def _cached(
+    builder, split: str, ending: str, make: Callable[[], dict[str, np.ndarray]]
+) -> Iterator[dict[str, np.ndarray]]:
+    """What ``make`` makes of a split, the second time from a file; what is wrong with it in the block names that."""
     info = builder.info.splits[split]
     stem = f"{builder.info.full_name.replace('/', '-')}-{split}-{info.num_examples}-{info.num_bytes}"
-    file = cache_dir() / f"{stem}.npz"
+    file = cache_dir() / f"{stem}{ending}.npz"
+    needed = ("values",) if ending else ("images", "labels")
     if not file.is_file():
         try:
-            images, labels = _decode(builder, split)
+            arrays = make()
         except InputError:
             raise
         # Readers of records and of images raise many unrelated types for damaged bytes.
         except Exception as error:
             raise _damaged(builder.name, f"{builder.data_path}, split {split!r},", error) from error
-        write_npz(file, images=images, labels=labels)
-    names = CLASS_NAMES.get(builder.name, tuple(builder.info.features["label"].names))
+        write_npz(file, **arrays)
     try:
-        arrays = read_npz(file, ("images", "labels"))
-        return Data(arrays["images"], arrays["labels"], names, mirror=builder.name not in CHARACTERS)
+        yield read_npz(file, needed)
     except InputError as error:
         raise InputError(f"{error}; {str(file)!r} is a decoded copy: remove it, and it is made again") from error
 
 
-def _decode(builder, split: str, block: int = 2000) -> tuple[np.ndarray, np.ndarray]:
+def _source(builder, split: str):
     import tensorflow_datasets as tfds
+
+    return builder.as_data_source(split=split, decoders={"image": tfds.decode.SkipDecoding()})
+
+
+def _records(source, block: int = 2000) -> Iterator[dict]:
+    """All records, so many read at a time."""
+    for start in range(0, len(source), block):
+        yield from source.__getitems__(list(range(start, min(start + block, len(source)))))
+
+
+def _decode(builder, split: str) -> tuple[np.ndarray, np.ndarray]:
     from PIL import Image
 
-    source = builder.as_data_source(split=split, decoders={"image": tfds.decode.SkipDecoding()})
+    source = _source(builder, split)
     channels = builder.info.features["image"].shape[-1]
     mode = MODES[channels]
     images, labels = [], []
-    for start in range(0, len(source), block):
-        for record in source.__getitems__(list(range(start, min(start + block, len(source))))):
-            with Image.open(io.BytesIO(record["image"])) as image:
-                images.append(np.asarray(image.convert(mode)).reshape(image.height, image.width, channels))
-            labels.append(int(record["label"]))
+    for record in _records(source):
+        with Image.open(io.BytesIO(record["image"])) as image:
+            images.append(np.asarray(image.convert(mode)).reshape(image.height, image.width, channels))
+        labels.append(int(record["label"]))
     if len({image.shape for image in images}) > 1:
         raise InputError(f"TFDS set {builder.name!r} has images of different sizes: resize them into an .npz first")
     return np.stack(images), np.array(labels, np.int32)

@@ -10,12 +10,14 @@ look at the synthetic set and are fitted again as it moves.
 what ``--robust`` uses.
 """
 
+from pathlib import Path
+
 from rdd_jax.contracts import Features
 from rdd_jax.grouping.base import Grouping, Groups, Subject, cells, check_least, product
 from rdd_jax.grouping.clustered import clusters, kmeans
 from rdd_jax.grouping.features import FEATURES, embedding, kernel_map, pca, pixels, principal, texture
 from rdd_jax.grouping.predicted import errors, predicted, spurious
-from rdd_jax.grouping.simple import given, nearest, single
+from rdd_jax.grouping.simple import from_file, given, is_file, listed, nearest, single, split_names
 from rdd_jax.registry import Registry
 
 __all__ = [
@@ -30,10 +32,13 @@ __all__ = [
     "clusters",
     "embedding",
     "errors",
+    "from_file",
     "given",
     "grouping_by_name",
+    "is_file",
     "kernel_map",
     "kmeans",
+    "listed",
     "nearest",
     "pca",
     "pixels",
@@ -41,6 +46,7 @@ __all__ = [
     "principal",
     "product",
     "single",
+    "split_names",
     "spurious",
     "texture",
 ]
@@ -63,7 +69,7 @@ GROUPINGS: Registry[Grouping] = Registry(
 def grouping_by_name(
     names: str, features: Features, ipc: int, groups_per_class: int | None = None, temperature: float = 0.0
 ) -> Grouping:
-    """A grouping of `GROUPINGS`, or the `product` of several joined by ``+``.
+    """A grouping of `GROUPINGS`, one from an ``.npz`` file (`from_file`), or the `product` of several joined by ``+``.
 
     Args:
       features: of the groupings that look at any.
@@ -72,7 +78,8 @@ def grouping_by_name(
       temperature: of ``kmeans``.
 
     Raises:
-      InputError: an unknown name, or a parameter that its grouping cannot have.
+      InputError: an unknown name, a parameter that its grouping cannot have, or a file that has no groups.
     """
     options = {"features": features, "ipc": ipc, "temperature": temperature, "k": groups_per_class}
-    return product(*GROUPINGS.make_each(names, **options))
+    parts = split_names(names)
+    return product(*(from_file(Path(name)) if is_file(name) else GROUPINGS.make(name, **options) for name in parts))

@@ -1,12 +1,16 @@
-"""Groups that need no model: one a class, those that came with the data, the nearest synthetic image."""
+"""Groups that need no model: one a class, those that came with the data or a file, the nearest synthetic image."""
+
+from pathlib import Path
 
 import numpy as np
 
+from rdd_jax.checks import whole_numbers
 from rdd_jax.errors import InputError
+from rdd_jax.files import read_npz
 from rdd_jax.grouping.base import Grouping, Groups, Subject
 from rdd_jax.kmeans import assign
 
-__all__ = ["given", "nearest", "single"]
+__all__ = ["from_file", "given", "is_file", "listed", "nearest", "single", "split_names"]
 
 
 def single() -> Grouping:
@@ -30,6 +34,75 @@ def given() -> Grouping:
         return Groups(subject.given.astype(np.int32), int(subject.given.max()) + 1)
 
     return Grouping(fit, found=False)
+
+
+def listed(codes: np.ndarray, labels: np.ndarray | None = None, where: str = "codes") -> Grouping:
+    """The groups ``codes [n]``, one for every training example in its order; as `given`, they are never merged.
+
+    Args:
+      labels: of the examples that the codes were made for; where they are given, those of the subject must be the same.
+      where: what the codes are called in messages.
+
+    Raises:
+      InputError: codes that are no integers from 0 on, or are above ``n - 1``; on fitting, another number of examples,
+        or other labels.
+    """
+    code = whole_numbers(codes, where)
+    n = len(code)
+    if n == 0 or code.min() < 0:
+        raise InputError(f"{where} hold {code.min() if n else 'nothing'}: give a number from 0 on for every example")
+    if code.max() >= n:
+        raise InputError(f"{where} hold {code.max()}, but there are {n} of them: number the groups from 0 on")
+    groups = Groups(code.astype(np.int32), int(code.max()) + 1)
+
+    def fit(seed: int, subject: Subject) -> Groups:
+        if n != len(subject.labels):
+            raise InputError(
+                f"{where} are {n}, but there are {len(subject.labels)} training examples: give one for each, in the "
+                "order of train"
+            )
+        if labels is not None and not np.array_equal(labels, subject.labels):
+            raise InputError(
+                f"{where} were made for examples of other classes than these, in this order: give the same data, "
+                "--seed and --shift"
+            )
+        return groups
+
+    return Grouping(fit, found=False)
+
+
+def from_file(path: Path) -> Grouping:
+    """The groups that an ``.npz`` has under ``codes``, such as ``rdd groups`` writes; see `listed`.
+
+    ``labels``, where it has them, are the classes that the examples must have.
+
+    Raises:
+      InputError: no such file, one that is damaged or has no codes, and what `listed` raises.
+    """
+    arrays = read_npz(path, ("codes",), ("labels",))
+    where = f"codes of {str(path)!r}"
+    labels = arrays.get("labels")
+    return listed(arrays["codes"], None if labels is None else whole_numbers(labels, f"labels of {str(path)!r}"), where)
+
+
+def is_file(name: str) -> bool:
+    """Whether the name of a grouping means a file: it ends in ``.npz``."""
+    return name.lower().endswith(".npz")
+
+
+def split_names(names: str) -> list[str]:
+    """The parts of a product such as ``"spurious+kmeans"``; a plus within the path of a file is one of the path.
+
+    >>> split_names("kmeans + /data/c++/mine.npz+spurious")
+    ['kmeans', '/data/c++/mine.npz', 'spurious']
+    """
+    parts: list[str] = []
+    for piece in names.split("+"):
+        if parts and "/" in parts[-1] and not is_file(parts[-1].strip()):
+            parts[-1] += f"+{piece}"
+        else:
+            parts.append(piece)
+    return [part.strip() for part in parts]
 
 
 def nearest(ipc: int) -> Grouping:

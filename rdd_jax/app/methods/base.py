@@ -22,6 +22,7 @@ from rdd_jax.contracts import Kernel, Learner
 from rdd_jax.distill import Distiller
 from rdd_jax.errors import InputError
 from rdd_jax.evaluation import krr_learner
+from rdd_jax.grouping import split_names
 from rdd_jax.kernels import krr
 from rdd_jax.types import Data, Synthetic
 
@@ -125,7 +126,7 @@ class Stepped(Method):
 
     def check(self) -> None:
         super().check()
-        parts = self.grouping.split("+")
+        parts = split_names(self.grouping)
         if "none" in parts and len(parts) > 1:
             raise InputError(f"grouping is {self.grouping!r}: 'none' stands alone")
         if self.set.init_strata == "group" and self.grouping == "none":

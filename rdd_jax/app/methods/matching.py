@@ -23,6 +23,7 @@ from rdd_jax.contracts import Augment, Kernel, Learner, Objective, Risk
 from rdd_jax.distill import Distiller, compose
 from rdd_jax.errors import InputError, check_one_of
 from rdd_jax.evaluation import network_learner
+from rdd_jax.grouping import split_names
 from rdd_jax.networks import NETWORKS, Network, check_images
 from rdd_jax.networks.training import are_distributions
 from rdd_jax.sampling import SAMPLERS
@@ -126,7 +127,7 @@ class Matching(Stepped):
 
     def resolved(self, train: Data) -> Method:
         own = dict(self.ROBUST if self.groups.robust else self.PLAIN)
-        if "nearest" in (self.groups.grouping or ""):  # the set comes before its groups
+        if "nearest" in split_names(self.groups.grouping or ""):  # the set comes before its groups
             own["init_strata"] = "class"
         found = filled(self, **self.published(train), **own, learners=self.network.network)
         found = filled(found, mirror=train.mirror, siamese="none", eval_augment="none")
