@@ -166,10 +166,10 @@ class Corruption(Protocol):
 
 @runtime_checkable
 class Features(Protocol):
-    """What a grouping looks at. Members: `rdd_jax.grouping.features`."""
+    """What a grouping looks at: a view of the examples. Members: `rdd_jax.grouping.features`."""
 
-    def __call__(self, images: np.ndarray, /) -> Float[np.ndarray, "n d"]:
-        """A float32 vector of every image ``[n, h, w, c]`` in model space; deterministic."""
+    def __call__(self, subject: Subject, /) -> Float[np.ndarray, "n d"]:
+        """A float32 vector of every example; deterministic. Given groups are not looked at."""
         ...
 
 

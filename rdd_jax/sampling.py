@@ -50,17 +50,38 @@ def balanced(batch: int) -> Sampler:
     return sample
 
 
-def by_group(batch: int) -> Sampler:
-    """``batch`` examples; every group of ``data.groups`` that has any equally likely, and within it every example.
+def by_group(batch: int, even: float = 1.0) -> Sampler:
+    r"""``batch`` examples, a share ``even`` of them evenly over the groups of ``data.groups``, the rest from all.
 
-    Weights ``n_g G / n`` (``G`` groups with examples, ``n_g`` of ``n`` in group ``g``) undo the choice on average:
-    the sampler decides what is *seen*, the risk what *counts*. Under `risk.grouped` a rare group's loss then is a mean
-    of ``batch / G`` examples and not of a few. Of data in one group it draws what `uniform` draws.
+    Evenly: every group that has any is equally likely, and within it every example. With ``G`` groups that have
+    examples, ``n_g`` of ``n`` in group ``g``, an example has the probability
+
+    .. math::
+        p_i = \frac{even}{G \, n_g} + \frac{1 - even}{n}
+
+    and the weight :math:`1 / (n p_i)`, which undoes the choice on average: the sampler decides what is *seen*, the risk
+    what *counts*. Under `risk.grouped` a rare group's loss then is a mean of ``even batch / G`` examples and not of a
+    few. Of data in one group it draws what `uniform` draws.
+
+    Raises:
+      InputError: ``even`` outside [0, 1].
     """
     plain = uniform(batch)
+    if not 0 <= even <= 1:
+        raise InputError(f"even is {even}: it is a share of the batch, so give 0 to 1")
+    dealt = round(even * batch)
 
     def sample(key: PRNGKey, data: Examples):
-        return plain(key, data) if data.group_count == 1 else _evenly(key, data.groups, data.group_count, batch)
+        if data.group_count == 1 or dealt == 0:
+            return plain(key, data)
+        index, weight = _evenly(key, data.groups, data.group_count, dealt)
+        if dealt == batch:
+            return index, weight
+        rest = jax.random.randint(jax.random.fold_in(key, 1), (batch - dealt,), 0, len(data.labels))
+        index = jnp.concatenate([index, rest])
+        counts = jnp.bincount(data.groups, length=data.group_count)
+        groupwise = 1 / (counts[data.groups[index]] * jnp.sum(counts > 0) / len(data.labels))
+        return index, batch / (dealt * groupwise + batch - dealt)
 
     return sample
 

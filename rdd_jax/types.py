@@ -230,18 +230,25 @@ class Subject:
     synthetic: Synthetic | None = None
     _described: dict[Callable, np.ndarray] = field(default_factory=dict, repr=False)
 
-    def described(self, features: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-        """``features(images)``, computed once however many groupings ask, and again after ``replace``."""
+    def described(self, features: Callable[["Subject"], np.ndarray]) -> np.ndarray:
+        """``features(subject)``, computed once however many groupings ask, also beside another synthetic set."""
         if features not in self._described:
-            self._described[features] = features(self.images)
+            self._described[features] = features(self)
         return self._described[features]
 
 
 class Groups(NamedTuple):
-    """A group ``0..size-1`` within its class for every example."""
+    """A group ``0..size-1`` within its class for every example.
+
+    Attributes:
+      protect: share of a risk that these groups call for, the rest is the plain mean; 0: they are not worth protecting.
+      evidence: what the grouping looked at before it chose these, a named tuple a candidate; for reports.
+    """
 
     code: Int[np.ndarray, " n"]
     size: int
+    protect: float = 1.0
+    evidence: tuple[Any, ...] = ()
 
 
 class Strata(NamedTuple):

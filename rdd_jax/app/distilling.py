@@ -11,6 +11,7 @@ from rdd_jax.app import pieces, reporting
 from rdd_jax.app.environment import environment
 from rdd_jax.app.grouped import Grouped
 from rdd_jax.app.methods import Method, Stepped
+from rdd_jax.app.methods.base import filled
 from rdd_jax.app.run_folder import Run, from_anywhere
 from rdd_jax.app.sizes import check_sizes
 from rdd_jax.app.stepping import Steps, with_solved_labels
@@ -76,6 +77,7 @@ def _distilled(config: Method, run: Run, resume: bool, held: ExitStack, progress
     prepared = prepare(splits, config.data.preprocess, config.data.zca_reg)
     kernel = pieces.kernel_of(config.kernel)
     start = _start(config, prepared, kernel, stages)
+    config = filled(config, protect=start.grouped.protect)
     if not resume:
         run.create(config, environment(), splits)
         held.enter_context(run.locked())
@@ -123,7 +125,7 @@ def _check_data(config: Method, splits: Splits) -> None:
 def _start(config: Method, prepared: Prepared, kernel: Kernel, stages: Stages) -> _Start:
     """The initial set and groups; the set comes first unless it is drawn from the groups."""
     strata = getattr(config.set, "init_strata", None) or "class"
-    grouped = Grouped(config.groups, config.seed, prepared, config.images)
+    grouped = Grouped(config.groups, config.seed, prepared, config.images, config.PLAIN["grouping"] == "class")
     if strata == "group":
         stages.begin("grouping")
         grouped.fit(0)

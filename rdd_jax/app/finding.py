@@ -16,7 +16,8 @@ from rdd_jax.app.reporting import described
 from rdd_jax.datasets.preprocess import Prepared, prepare
 from rdd_jax.errors import InputError
 from rdd_jax.files import as_json, check_new, new_folder, write_bytes, write_json, write_npz, write_text
-from rdd_jax.grouping import FEATURES, kernel_map, split_names
+from rdd_jax.grouping import FEATURES, split_names
+from rdd_jax.grouping.features import nystroem
 from rdd_jax.grouping.reference import outputs, squared_errors
 from rdd_jax.kernels import fc_ntk
 from rdd_jax.progress import SILENT, Progress, Stages
@@ -105,7 +106,7 @@ def _check(config: Find) -> None:
 
 def _measured(config: Find, prepared: Prepared, grouped: Grouped) -> _Measured:
     train = prepared.splits.train
-    points = kernel_map(fc_ntk(), seed=config.seed)(prepared.train)
+    points = nystroem(fc_ntk(), prepared.train, 500, config.seed)
     found = outputs(points, train.labels, train.classes, config.seed)
     features = FEATURES.make(config.groups.features)
     return _Measured(

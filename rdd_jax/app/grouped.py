@@ -21,14 +21,14 @@ __all__ = ["Grouped", "Watched"]
 class Grouped:
     """The groups of the training examples, fitted again as the synthetic set moves."""
 
-    def __init__(self, options: GroupOptions, seed: int, prepared: Prepared, images: int = 1):
-        """``images``: a class of the synthetic set."""
+    def __init__(self, options: GroupOptions, seed: int, prepared: Prepared, images: int = 1, by_class: bool = True):
+        """``images``: a class of the synthetic set; ``by_class``: classes are the groups where no others are."""
         train = prepared.splits.train
         self.options, self.seed, self.train = options, seed, train
         self.grouping: Grouping | None = pieces.grouping_of(options, images)
         self.subject = Subject(prepared.train, train.labels, train.classes, train.groups)
         self.groups = np.zeros(len(train), np.int32)
-        self.count = 1
+        self.count, self.protect, self.by_class = 1, 1.0, by_class
         self.evidence: list[dict[str, Any]] = []
 
     @property
@@ -42,7 +42,10 @@ class Grouped:
             return
         seed = int(np.random.SeedSequence([self.seed, step]).generate_state(1)[0] >> 1)
         found = self.grouping.fit(seed, replace(self.subject, synthetic=synthetic))
-        self.evidence = [_plain(row) for row in getattr(found, "evidence", ())]
+        self.evidence = [_plain(row) for row in found.evidence]
+        self.protect = found.protect or 1.0
+        if not (found.protect or self.by_class):
+            return  # plain distillation
         # Groups that the user gave are what they are, however small.
         least = self.options.min_group if self.grouping.found else 0.0
         # No fewer cells than before: a number that went up and down with the fits would compile the step every time.

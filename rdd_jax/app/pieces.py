@@ -125,11 +125,7 @@ def grouping_of(options: GroupOptions, images: int) -> grouping.Grouping | None:
     if options.grouping in (None, "none"):
         return None
     return grouping.grouping_by_name(
-        options.grouping,
-        grouping.FEATURES.make(options.features),
-        images,
-        options.groups_per_class,
-        options.soft_groups,
+        options.grouping, options.features, images, options.groups_per_class, options.soft_groups
     )
 
 
@@ -138,7 +134,7 @@ def check_groups(options: GroupOptions, train: Data) -> None:
     counts = np.bincount(train.labels, minlength=train.classes)
     asked = options.groups_per_class or 0
     parts = grouping.split_names(options.grouping or "")
-    if "kmeans" in parts and counts.min() < asked:
+    if any(part.startswith("kmeans") for part in parts) and counts.min() < asked:
         name = train.class_names[counts.argmin()]
         raise InputError(
             f"groups_per_class is {asked}, but class {name!r} has {counts.min()} training examples: lower it"
@@ -153,20 +149,22 @@ def risk_of(options: RiskOptions) -> Risk:
     within, across = (
         risk.measure_by_name(names, options.tau, options.sharpness) for names in (options.within, options.across)
     )
-    return risk.grouped(within, across)
+    return risk.grouped(within, across, options.protect or 1.0)
 
 
-def sampler_of(options: BatchOptions) -> Sampler:
-    """The sampler of a batch section."""
+def sampler_of(options: BatchOptions, even: float | None = None) -> Sampler:
+    """The sampler of a batch section; ``even``: of a batch by group, the share that is dealt out by groups."""
     assert options.sampler is not None, "resolved first"
-    return SAMPLERS.make(options.sampler, batch=options.batch, mix=options.mix, unbiased=options.unbiased)
+    return SAMPLERS.make(
+        options.sampler, batch=options.batch, mix=options.mix, unbiased=options.unbiased, even=even or 1.0
+    )
 
 
-def steps_of(batch: BatchOptions, optimiser: OptimiserOptions) -> dict[str, Any]:
-    """What `distill.compose` is told of batches and steps."""
+def steps_of(batch: BatchOptions, optimiser: OptimiserOptions, even: float | None = None) -> dict[str, Any]:
+    """What `distill.compose` is told of batches and steps; see `sampler_of`."""
     rate = SCHEDULES.make(optimiser.schedule, lr=optimiser.lr, steps=optimiser.steps)
     return {
-        "sampler": sampler_of(batch),
+        "sampler": sampler_of(batch, even),
         "augment": augment_by_name(batch.augment),
         "optimizer": OPTIMIZERS.make(optimiser.optimizer, rate=rate),
     }

@@ -13,7 +13,7 @@ from rdd_jax.datasets.preprocess import PREPROCESSINGS
 from rdd_jax.datasets.shifts import SHIFTS
 from rdd_jax.errors import InputError, unknown
 from rdd_jax.evaluation import LEARNERS
-from rdd_jax.grouping import FEATURES, GROUPINGS, from_file, is_file, split_names
+from rdd_jax.grouping import FEATURES, GROUPINGS, from_file, is_file, split_names, view_of
 from rdd_jax.kernels import KERNELS
 from rdd_jax.networks.layers import NORMS
 from rdd_jax.parameterise import PARAMETERISATIONS
@@ -154,7 +154,10 @@ def _check_grouping(name: str, value: str) -> None:
     parts = split_names(value)
     files = [part for part in parts if is_file(part)]
     if rest := [part for part in parts if part not in files]:
-        some_of(GROUPING_NAMES, "", "+").check(name, "+".join(rest))
+        some_of(GROUPING_NAMES, "", "+").check(name, "+".join(part.partition(":")[0] for part in rest))
+        for part in rest:
+            if part != "none":
+                view_of(part)
     for file in files:
         if files.count(file) > 1:
             raise InputError(f"{name} is {value!r}: say {file!r} once")
@@ -162,7 +165,7 @@ def _check_grouping(name: str, value: str) -> None:
 
 
 def grouping_names(help: str) -> Option:
-    """Names of groupings and files of codes, joined by ``+``; the help lists them."""
+    """Names of groupings, ``name:view`` too, and files of codes, joined by ``+``; the help lists them."""
     return Option(f"{help}: {', '.join(GROUPING_NAMES)}", "NAME+...", _check_grouping)
 
 
@@ -171,7 +174,7 @@ class GroupOptions:
     """How the groups of every class are found."""
 
     grouping: Annotated[str | None, grouping_names("unset: see --robust")] = None
-    features: Annotated[str, one_of(FEATURES, "what most groupings look at")] = "texture"
+    features: Annotated[str, one_of(FEATURES, "view of groupings that name none (fine:network)")] = "texture"
     groups_per_class: Annotated[int | None, count("of kmeans (unset: found) and clusters (unset: 10)")] = None
     soft_groups: Annotated[float, number("of kmeans: temperature; above 0 groups are drawn anew", least=0)] = 0.0
     min_group: Annotated[float, number("found groups below this share of a class merge", least=0, most=0.999)] = 0.005
@@ -191,6 +194,9 @@ class RiskOptions:
 
     within: Annotated[str, some_of(MEASURES, "risk within a group", "+")] = "mean"
     across: Annotated[str | None, some_of(MEASURES, "risk across groups", "+")] = "mean"
+    protect: Annotated[
+        float | None, number("share of the risk over groups, the rest is plain; unset: 1, or as discovered", most=1)
+    ] = None
     tau: Annotated[float, number("of cvar: tail mass; 1 is the mean", most=1)] = 0.2
     sharpness: Annotated[float, number("of entropic: temperature in 1 / loss; large is nearly max")] = 5.0
 

@@ -1,7 +1,4 @@
-"""What a grouping looks at: images in model space to feature vectors.
-
-``features(images [n, h, w, c]) -> [n, d]`` float32, on the host; deterministic.
-"""
+"""Views of the examples for groupings: ``features(subject) -> [n, d]`` float32, on the host; deterministic."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -16,18 +13,19 @@ from rdd_jax.contracts import Features, Kernel
 from rdd_jax.kernels.fully_connected import fc_ntk
 from rdd_jax.kernels.gram import row_blocks
 from rdd_jax.registry import Registry
+from rdd_jax.types import Subject
 
-__all__ = ["FEATURES", "embedding", "kernel_map", "pca", "pixels", "principal", "texture"]
+__all__ = ["FEATURES", "blocks", "embedding", "kernel_map", "nystroem", "pca", "pixels", "principal", "texture"]
 
 
-def pixels(images: np.ndarray) -> Float[np.ndarray, "n d"]:
+def pixels(subject: Subject) -> Float[np.ndarray, "n d"]:
     """The flat images."""
-    return images.reshape(len(images), -1)
+    return subject.images.reshape(len(subject.images), -1)
 
 
 def pca(components: int = 64) -> Features:
     """The leading principal components of the images; see `principal`."""
-    return lambda images: principal(images, components).astype(np.float32)
+    return lambda subject: principal(subject.images, components).astype(np.float32)
 
 
 def principal(images: np.ndarray, components: int = 64) -> np.ndarray:
@@ -50,20 +48,29 @@ def kernel_map(kernel: Kernel, landmarks: int = 500, seed: int = 0) -> Features:
     eigenvalues of :math:`K_{ZZ}` below :math:`10^{-6}` of the largest are raised to that, for float32's sake.
     """
 
-    def features(images: np.ndarray) -> Float[np.ndarray, "n d"]:
-        chosen = np.random.default_rng(seed).permutation(len(images))[:landmarks]
-        z = jnp.asarray(images[np.sort(chosen)])
-        values, vectors = np.linalg.eigh(np.asarray(kernel(z, z), np.float64))
-        root = vectors / np.sqrt(np.maximum(values, 1e-6 * values[-1]))
-        whiten = jnp.asarray(root, jnp.float32)
-        return np.concatenate(list(_blocks(lambda x: kernel(x, z) @ whiten, images, 4096)))
+    def features(subject: Subject) -> Float[np.ndarray, "n d"]:
+        return nystroem(kernel, subject.images, landmarks, seed)
 
     return features
 
 
+def nystroem(kernel: Kernel, images: np.ndarray, landmarks: int, seed: int) -> Float[np.ndarray, "n d"]:
+    """The features of `kernel_map`, of images."""
+    chosen = np.random.default_rng(seed).permutation(len(images))[:landmarks]
+    z = jnp.asarray(images[np.sort(chosen)])
+    values, vectors = np.linalg.eigh(np.asarray(kernel(z, z), np.float64))
+    root = vectors / np.sqrt(np.maximum(values, 1e-6 * values[-1]))
+    whiten = jnp.asarray(root, jnp.float32)
+    return np.concatenate(list(blocks(lambda x: kernel(x, z) @ whiten, images, 4096)))
+
+
 def embedding(embed: Callable[[Array], Array]) -> Features:
     """What a network makes of the images: ``embed(images [b, h, w, c]) -> [b, ...]``, flattened."""
-    return lambda images: np.concatenate(list(_blocks(lambda x: embed(x).reshape(len(x), -1), images, 512)))
+
+    def features(subject: Subject) -> Float[np.ndarray, "n d"]:
+        return np.concatenate(list(blocks(lambda x: embed(x).reshape(len(x), -1), subject.images, 512)))
+
+    return features
 
 
 def texture(size: int = 3, floor: float = 1e-2) -> Features:
@@ -81,7 +88,8 @@ def texture(size: int = 3, floor: float = 1e-2) -> Features:
     pixels, so that the work for an image is bounded.
     """
 
-    def features(images: np.ndarray) -> Float[np.ndarray, "n d"]:
+    def features(subject: Subject) -> Float[np.ndarray, "n d"]:
+        images = subject.images
         stride = math.ceil(max(images.shape[1:3]) / 16)
         sides = [min(size, side) for side in images.shape[1:3]]
 
@@ -98,7 +106,7 @@ def texture(size: int = 3, floor: float = 1e-2) -> Features:
             return mean, jnp.einsum("bpi,bpj->bij", centred, centred, precision="highest") / centred.shape[1]
 
         few = images[:: math.ceil(len(images) / 4096)]  # enough for a covariance of size^2 c numbers
-        origin, axes = _patch_axes(*(np.concatenate(part) for part in zip(*_blocks(moments, few), strict=True)))
+        origin, axes = _patch_axes(*(np.concatenate(part) for part in zip(*blocks(moments, few), strict=True)))
 
         def describe(x: Array) -> Array:
             mean, centred = patches(x)
@@ -106,7 +114,7 @@ def texture(size: int = 3, floor: float = 1e-2) -> Features:
             energy = jnp.mean(jnp.matmul(centred, axes, precision="highest") ** 2, 1)
             return jnp.concatenate([(mean - origin[None]) @ axes, jnp.log(energy + floor)], 1)
 
-        found = np.concatenate(list(_blocks(describe, images)))
+        found = np.concatenate(list(blocks(describe, images)))
         return (found - found.mean(0)) / np.maximum(found.std(0), 1e-4)
 
     return features
@@ -121,7 +129,7 @@ def _patch_axes(mean: np.ndarray, second: np.ndarray) -> tuple[Array, Array]:
     return jnp.asarray(mean.mean(0)), jnp.asarray(axes, jnp.float32)
 
 
-def _blocks(function: Callable[[Array], Any], images: np.ndarray, rows: int = 1024) -> Iterator[Any]:
+def blocks(function: Callable[[Array], Any], images: np.ndarray, rows: int = 1024) -> Iterator[Any]:
     """``function`` of blocks of images, compiled once."""
     compiled = jax.jit(function)
     for where, block in row_blocks(images, rows):
@@ -136,5 +144,6 @@ FEATURES: Registry[Features] = Registry(
         "pca": pca,
         "kernel": lambda: kernel_map(fc_ntk()),
         "texture": texture,
+        "network": "rdd_jax.grouping.learned:network",
     },
 )

@@ -8,7 +8,7 @@ from rdd_jax.contracts import Features
 from rdd_jax.errors import at_least
 from rdd_jax.grouping.base import Grouping, Groups, Subject
 from rdd_jax.grouping.clustered import RESTARTS
-from rdd_jax.grouping.features import kernel_map, texture
+from rdd_jax.grouping.features import nystroem, texture
 from rdd_jax.kernels import fc_ntk
 from rdd_jax.kmeans import kmeans_within
 
@@ -84,7 +84,7 @@ def _self_train(
     points: Float[np.ndarray, "n d"], labels: np.ndarray, classes: int, seed: int, rounds: int
 ) -> tuple[Int[np.ndarray, " n"], Float[np.ndarray, "k k"]]:
     """``(code [n], flow [k, k])``: predictions after ``rounds`` of self-training, and what moved in the last three."""
-    mapped = kernel_map(fc_ntk(), seed=seed)(points[:, None, None, :])
+    mapped = nystroem(fc_ntk(), points[:, None, None, :], 500, seed)
     fold = np.random.default_rng([seed, 1]).permutation(len(labels)) % 2
     # Everything that does not depend on the targets, once: every round is then two small products.
     halves = [mapped[fold == f] for f in (0, 1)]

@@ -46,6 +46,10 @@ class Method:
         evaluation: EvaluationOptions = EvaluationOptions()
     seed: Annotated[int, options.seed_number("of everything: splits, start, batches, augmentation")] = 0
 
+    PLAIN: ClassVar[dict[str, Any]] = {"grouping": "none"}
+    """What stands for options that are unset."""
+    ROBUST: ClassVar[dict[str, Any]] = {}
+    """The same under ``--robust``."""
     steps: ClassVar[int] = 0
     robust: ClassVar[bool] = False
     label_kind: ClassVar[str] = "fixed"
@@ -90,11 +94,6 @@ class Stepped(Method):
         batch: BatchOptions = BatchOptions()
         optimiser: OptimiserOptions = OptimiserOptions()
 
-    PLAIN: ClassVar[dict[str, Any]] = {}
-    """What stands for options that are unset."""
-    ROBUST: ClassVar[dict[str, Any]] = {}
-    """The same under ``--robust``."""
-
     @property
     def steps(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Steps of the optimiser."""
@@ -130,7 +129,7 @@ class Stepped(Method):
         if "none" in parts and len(parts) > 1:
             raise InputError(f"grouping is {self.grouping!r}: 'none' stands alone")
         if self.set.init_strata == "group" and self.grouping == "none":
-            raise InputError("init_strata is 'group', but grouping is 'none': choose a grouping (spurious+kmeans)")
+            raise InputError("init_strata is 'group', but grouping is 'none': choose a grouping (discovered)")
 
     def check_images(self, shape: Sequence[int]) -> None:
         pieces.check_stored(self.set, shape)

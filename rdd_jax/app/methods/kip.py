@@ -73,7 +73,7 @@ class Kip(Stepped):
     evaluation: EvaluationOptions = EvaluationOptions()
 
     PLAIN: ClassVar[dict[str, Any]] = {"grouping": "none", "across": "mean", "sampler": "uniform"}
-    ROBUST: ClassVar[dict[str, Any]] = {"grouping": "spurious+kmeans", "across": "entropic", "sampler": "group"}
+    ROBUST: ClassVar[dict[str, Any]] = {"grouping": "discovered", "across": "entropic", "sampler": "group"}
 
     def resolved(self, train: Data) -> Method:
         own = self.ROBUST if self.groups.robust else self.PLAIN
@@ -94,7 +94,8 @@ class Kip(Stepped):
             kip_solved(kernel, reg, label_reg) if solved else kip(kernel, reg),
             risk=pieces.risk_of(self.risk),
             parameterisation=pieces.parameterisation_of(self.set, "fixed" if solved else self.set.labels),
-            **pieces.steps_of(self.batch, self.optimiser),
+            # As much of a batch is dealt out by groups as the risk is over them.
+            **pieces.steps_of(self.batch, self.optimiser, even=self.risk.protect),
         )
 
 

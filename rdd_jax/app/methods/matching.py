@@ -119,7 +119,7 @@ class Matching(Stepped):
     evaluation: EvaluationOptions = EvaluationOptions(learners=None, eval_augment=None)
 
     PLAIN: ClassVar[dict[str, Any]] = {"grouping": "class", "init_strata": "class"}
-    ROBUST: ClassVar[dict[str, Any]] = {"grouping": "spurious+kmeans", "init_strata": "group"}
+    ROBUST: ClassVar[dict[str, Any]] = {"grouping": "discovered", "init_strata": "group"}
 
     def published(self, train: Data) -> dict[str, Any]:
         """Published settings that depend on the data or on the size of the set."""
