@@ -29,8 +29,8 @@ GAP = 6.0
 """Ashman's D between groups: 2.7 between the halves of a normal distribution; an empty stretch between."""
 
 FINE_PIECES, FINE_GAP = 40, 4.0
-"""Of `fine`. Set on training images alone: with a smaller gap classes of CIFAR-10 and MNIST fall into hundreds of pieces,
-with one above 4.2 turned and rare digits are joined to others."""
+"""Of `fine`. Set on training images alone: with a smaller gap classes of CIFAR-10 and MNIST fall into hundreds of
+pieces, with one above 4.2 turned and rare digits are joined to others."""
 
 
 def kmeans(
@@ -47,8 +47,9 @@ def kmeans(
     :math:`D = \sqrt2 |\mu_1 - \mu_2| / \sqrt{\sigma_1^2 + \sigma_2^2}` of the two along the line through their
     means (Ashman et al. 1994). The line is drawn by one half of the examples and the gap measured on the other, and
     the other way round, for in many dimensions a line through two means sets the points apart that drew it. Two
-    halves of one normal distribution have ``D = 2.7``; ``gap = 6`` asks for an empty stretch between. Joining is transitive, so that a
-    group may have any shape. Cutting finely first keeps small groups from hiding in large ones; our own derivation.
+    halves of one normal distribution have ``D = 2.7``; ``gap = 6`` asks for an empty stretch between. Joining is
+    transitive, so that a group may have any shape. Cutting finely first keeps small groups from hiding in large ones;
+    our own derivation.
 
     Args:
       features: default `features.texture`.
@@ -130,7 +131,7 @@ def _merged(points: Float[np.ndarray, "n d"], code: Int[np.ndarray, " n"], gap: 
     means = [[own.mean(0) if len(own) else None for own in half] for half in halves]
     for i in range(k):
         for j in range(i):
-            if part[i] == part[j]:
+            if part[i] == part[j] or not (code == i).any() or not (code == j).any():
                 continue
             apart = [_gap(means[h][i], means[h][j], halves[1 - h][i], halves[1 - h][j]) for h in (0, 1)]
             if sum(apart) / 2 < gap:
