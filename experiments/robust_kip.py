@@ -39,6 +39,11 @@ SHIFTS = {
 }
 CLUSTERS = {"grouping": "clusters", "features": "pca", "across": "entropic", "sampler": "group"}
 MORE = {
+    "mnist-fg95": {"data": "mnist", "shift": "colour-foreground", "bias": 0.95},
+    "mnist-fg98": {"data": "mnist", "shift": "colour-foreground", "bias": 0.98},
+    "mnist-rotate": {"data": "mnist", "shift": "rare-rotate"},
+    "tiny": {"data": "tiny_strata", "groups_from": "leaf"},
+    "cifar10-blur": {"data": "cifar10", "shift": "rare-blur"},
     "mnist-strata": {"data": "mnist", "shift": "hidden-strata"},
     "cifar10-tail": {"data": "cifar10", "shift": "long-tail"},
 }
@@ -55,6 +60,7 @@ GROUPINGS = {
     "predicted-texture": {"grouping": "predicted"},
     "spurious": {"grouping": "spurious"},
     "spurious+kmeans": {"grouping": "spurious+kmeans"},
+    "discovered": {"grouping": "discovered"},
     "labels": {"grouping": "labels"},
 }
 RISKS = {
@@ -79,7 +85,7 @@ def _all() -> Iterator[tuple[str, Method]]:
         for seed in SEEDS:
             for shift, data in shifts.items():
                 for way, options in WAYS.items():
-                    if way != "true" or data.get("shift") not in (None, "long-tail"):
+                    if way != "true" or _has_groups(data):
                         yield f"{table}/{shift}/{way}/{seed}", configured(BASE, seed=seed, **data, **options)
     for seed in SEEDS:
         yield f"more/cifar10/clusters/{seed}", configured(BASE, seed=seed, data="cifar10", **CLUSTERS)
@@ -96,6 +102,10 @@ def _all() -> Iterator[tuple[str, Method]]:
                 for way, options in WAYS.items():
                     config = configured(BASE, seed=seed, ipc=ipc, **SHIFTS[shift], **options)
                     yield f"ipc/{shift}-{ipc}/{way}/{seed}", config
+
+
+def _has_groups(data: dict) -> bool:
+    return "groups_from" in data or data.get("shift") not in (None, "long-tail")
 
 
 def run(only: str, seeds: int) -> None:
