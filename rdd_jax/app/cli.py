@@ -15,13 +15,13 @@ from contextlib import contextmanager
 from importlib import import_module
 from importlib.metadata import version
 from io import TextIOWrapper
-from typing import Any
+from typing import Any, NoReturn
 
 from rdd_jax.app.interrupting import ended_by_signals
 from rdd_jax.app.options import Parser
 from rdd_jax.errors import InputError, InputWarning, check_one_of
 
-__all__ = ["main"]
+__all__ = ["main", "run"]
 
 DESCRIPTION = "Data set distillation: tiny synthetic sets that train nearly as well as the full one."
 
@@ -40,8 +40,18 @@ UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 """What the user's arguments are not to blame for."""
 
 
+def run() -> NoReturn:
+    """The console script."""
+    code = main()
+    if code == 130:
+        # XLA's threads may be in the middle of a computation: the end of the interpreter would crash them.
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """The entry point of the console script; returns the exit code."""
+    """Does what the command line says; returns the exit code."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # whatever it cannot show
@@ -112,4 +122,4 @@ def _notes() -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

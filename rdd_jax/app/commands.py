@@ -86,7 +86,7 @@ class Find:
     out: Annotated[Path | None, text("the folder to make; must not exist; unset: groups-NAME here", "FOLDER")] = None
     data: SplitsOptions = SplitsOptions()
     space: SpaceOptions = SpaceOptions()
-    groups: GroupOptions = GroupOptions("spurious+kmeans")
+    groups: GroupOptions = GroupOptions("discovered")
 
 
 @dataclass(frozen=True)

@@ -99,9 +99,9 @@ def _check(config: Find) -> None:
     options.check(config)
     parts = split_names(config.groups.grouping or "none")
     if "none" in parts:
-        raise InputError("grouping is 'none': give the grouping that is to look for groups (spurious+kmeans)")
+        raise InputError("grouping is 'none': give the grouping that is to look for groups (discovered)")
     if "nearest" in parts:
-        raise InputError("grouping 'nearest' looks at a synthetic set, and there is none: give spurious+kmeans")
+        raise InputError("grouping 'nearest' looks at a synthetic set, and there is none: give discovered")
 
 
 def _measured(config: Find, prepared: Prepared, grouped: Grouped) -> _Measured:

@@ -73,7 +73,7 @@ def _check(config: Select) -> None:
     options.check(config)
     check_promise(config.choice.eps, config.choice.delta)
     if config.choice.strata == "group" and config.groups.grouping in (None, "none"):
-        raise InputError("strata 'group' needs groups and there are none: choose a grouping (labels, spurious+kmeans)")
+        raise InputError("strata 'group' needs groups and there are none: choose a grouping (labels, discovered)")
 
 
 def _files(config: Select) -> tuple[Path, Path, Path]:

@@ -29,7 +29,7 @@ def given() -> Grouping:
         if subject.given is None:
             raise InputError(
                 "grouping 'labels' needs group labels and the training data has none: put `groups` into the .npz, "
-                "choose a --shift, or a grouping that needs no labels (spurious+kmeans)"
+                "choose a --shift, or a grouping that needs no labels (discovered)"
             )
         return Groups(subject.given.astype(np.int32), int(subject.given.max()) + 1)
 
