@@ -28,8 +28,8 @@ LEAST_PIECE = 20
 GAP = 6.0
 """Ashman's D between groups: 2.7 between the halves of a normal distribution; an empty stretch between."""
 
-FINE_PIECES, FINE_GAP = 40, 4.0
-"""Of `fine`. Set on training images alone: with a smaller gap classes of CIFAR-10 and MNIST fall into hundreds of
+FINE_PIECES, FINE_PIECE, FINE_GAP = 40, 135, 4.0
+"""Of `fine`: pieces a class, more where those had above so many examples, and the gap. Set on training images alone: with a smaller gap classes of CIFAR-10 and MNIST fall into hundreds of
 pieces, with one above 4.2 turned and rare digits are joined to others."""
 
 
@@ -39,6 +39,7 @@ def kmeans(
     temperature: float = 0.0,
     gap: float = GAP,
     pieces: int = PIECES,
+    largest: int | None = None,
 ) -> Grouping:
     r"""K-means clusters within every class.
 
@@ -54,6 +55,8 @@ def kmeans(
     Args:
       features: default `features.texture`.
       k: clusters a class.
+      pieces: clusters that a class is cut into before they are joined, fewer where they would have under
+        `LEAST_PIECE` examples; ``largest``: more where they would have above so many.
       temperature: above 0 the assignment is soft: each example's cluster is drawn with probability proportional to
         :math:`\exp(-d_j^2 / (2 T v))`, ``d_j`` the distance to centre ``j`` and ``v`` the mean squared distance to
         the nearest, anew whenever the grouping is refitted.
@@ -69,7 +72,7 @@ def kmeans(
     def fit(seed: int, subject: Subject) -> Groups:
         points, labels = subject.described(features), subject.labels
         smallest = int(np.bincount(labels, minlength=subject.classes).min())
-        count = k or max(1, min(pieces, smallest // LEAST_PIECE))
+        count = k or max(1, min(max(pieces, smallest // (largest or smallest)), smallest // LEAST_PIECE))
         found = kmeans_within(jax.random.key(seed), points, labels, subject.classes, count, restarts=RESTARTS)
         code = np.array(found.assignment, np.int32)
         if temperature > 0:
@@ -87,7 +90,7 @@ def fine(features: Features | None = None) -> Grouping:
 
     There a rare part of a class is a small cluster near a large one, which ten pieces do not cut off.
     """
-    return kmeans(features, gap=FINE_GAP, pieces=FINE_PIECES)
+    return kmeans(features, gap=FINE_GAP, pieces=FINE_PIECES, largest=FINE_PIECE)
 
 
 def _draw(seed: int, points: np.ndarray, centres: np.ndarray, labels: np.ndarray, temperature: float) -> np.ndarray:

@@ -42,7 +42,7 @@ SIMPLER = 0.75
 """A candidate of fewer views wins where it is worth this much of the best."""
 
 WORTH = 1.0
-"""Points of held-out accuracy below which protecting is not worth while."""
+"""Points of held-out accuracy below which protecting clusters is not worth while."""
 
 COST = 1.0
 """Points of average held-out accuracy that protecting clusters may cost. Breaking a shortcut may cost more: the average
@@ -98,8 +98,8 @@ def discovered(groupings: Mapping[str, Grouping] | None = None) -> Grouping:
     the softly worst of the accuracies :math:`a_g` of the cells of *every* view ``v`` that saw something, so that
     protecting what one view saw may not hurt what another did; and the cost, which is the loss of average accuracy.
     Tiny cells are drawn towards their class as if five more examples of it were in them. The candidate of the largest
-    gain less cost is chosen, or one of fewer views that is worth `SIMPLER` of it. None is below `WORTH`, nor are
-    clusters that cost more than `COST`; the run then is the plain one. ``evidence`` has a `Candidate` for each,
+    gain less cost is chosen, or one of fewer views that is worth `SIMPLER` of it. Clusters that are worth
+    less than `WORTH` or cost more than `COST` are out; with none left the run is the plain one. ``evidence`` has a `Candidate` for each,
     `Groups.protect` says how much of the risk is theirs.
 
     Args:
@@ -157,14 +157,19 @@ def _crossed(groups: list[Groups], subject: Subject) -> Groups:
 
 def _best(told: dict[tuple[str, ...], Candidate]) -> tuple[str, ...] | None:
     """The candidate that is chosen; None: none is."""
-    open_ = {
-        names: row for names, row in told.items() if row.worth >= WORTH and (row.cost <= COST or _attribute(names))
-    }
-    if not open_:
+    good = {names: row for names, row in told.items() if _is_open(names, row)}
+    if not good:
         return None
-    top = max(row.worth for row in open_.values())
-    good = [names for names, row in open_.items() if row.worth >= SIMPLER * top]
-    return min(good, key=lambda names: (len(names), -open_[names].worth))
+    top = max(row.worth for row in good.values())
+    return min(
+        (names for names, row in good.items() if row.worth >= SIMPLER * top),
+        key=lambda names: (len(names), -good[names].worth),
+    )
+
+
+def _is_open(names: tuple[str, ...], row: Candidate) -> bool:
+    """Whether a candidate may be chosen: clusters must be worth it and cheap, an attribute must gain at all."""
+    return row.worth > 0 if _attribute(names) else row.worth >= WORTH and row.cost <= COST
 
 
 def _attribute(names: tuple[str, ...]) -> bool:
@@ -176,12 +181,15 @@ class _Trial:
     """Regressions under the robust risk on one half of the examples, measured on the other."""
 
     ROUNDS, SHARPNESS, RIDGE, LANDMARKS = 6, 5.0, 1e-3, 500
+    EXAMPLES = 12
+    """Fitted for every landmark, at least: a model that learns its half by heart protects nothing beyond it."""
 
     def __init__(self, subject: Subject, looked: list[Groups], seed: int):
         rng = np.random.default_rng([seed, 2])
         chosen = np.sort(rng.permutation(len(subject.labels))[:MOST])
         self.chosen, self.labels, self.classes = chosen, subject.labels[chosen], subject.classes
-        self.points = nystroem(fc_ntk(3), subject.images[chosen], self.LANDMARKS, seed)
+        landmarks = max(1, min(self.LANDMARKS, len(chosen) // (2 * self.EXAMPLES)))
+        self.points = nystroem(fc_ntk(3), subject.images[chosen], landmarks, seed)
         self.fitted = rng.permutation(len(chosen)) % 2 == 0
         self.x = self.points[self.fitted]
         self.y = np.eye(self.classes, dtype=np.float32)[self.labels[self.fitted]] - np.float32(1 / self.classes)

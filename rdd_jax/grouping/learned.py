@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 
 from rdd_jax.contracts import Features
 from rdd_jax.grouping.features import blocks, principal
+from rdd_jax.kernels.gram import row_blocks
 from rdd_jax.networks import Network, convnet, training
 from rdd_jax.types import Subject, Synthetic, Training
 
@@ -61,8 +62,7 @@ def network(width: int = 32, epochs: int = 2, seed: int = 0) -> Features:
             )
             passes = max(epochs, -(-LEAST_STEPS * BATCH // len(rows)))
             variables = _train(model, jax.random.fold_in(jax.random.key(seed), number), taught, passes)
-            embed = lambda x, variables=variables: model.features(variables, _small(side, x))  # noqa: E731
-            points = principal(np.concatenate(list(blocks(embed, images, 512))), COMPONENTS)
+            points = principal(_embedded(model, side, variables, images), COMPONENTS)
             spread = points.std(0)
             found.append(points / np.sqrt(np.maximum(spread, 1e-6 * spread.max())))
         return np.concatenate(found, 1).astype(np.float32)
@@ -74,6 +74,21 @@ def _small(side: int, images: Array) -> Array:
     """The images with no side above ``side``."""
     height, width = (min(side, size) for size in images.shape[1:3])
     return jax.image.resize(images, (len(images), height, width, images.shape[3]), "linear", antialias=True)
+
+
+def _embedded(model: Network, side: int, variables: Any, images: np.ndarray, rows: int = 512) -> np.ndarray:
+    """The embeddings of all images, a block at a time."""
+    found = [
+        np.asarray(_embed(model, side, variables, jnp.asarray(block)))[: where.stop - where.start]
+        for where, block in row_blocks(images, rows)
+    ]
+    return np.concatenate(found)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _embed(model: Network, side: int, variables: Any, images: Array) -> Float[Array, "b d"]:
+    # The variables are an argument: both networks share the compiled function.
+    return model.features(variables, _small(side, images))
 
 
 @partial(jax.jit, static_argnums=(0, 3))
