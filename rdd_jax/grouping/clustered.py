@@ -29,8 +29,9 @@ GAP = 6.0
 """Ashman's D between groups: 2.7 between the halves of a normal distribution; an empty stretch between."""
 
 FINE_PIECES, FINE_PIECE, FINE_GAP = 40, 135, 4.0
-"""Of `fine`: pieces a class, more where those had above so many examples, and the gap. Set on training images alone: with a smaller gap classes of CIFAR-10 and MNIST fall into hundreds of
-pieces, with one above 4.2 turned and rare digits are joined to others."""
+"""Of `fine`: pieces a class, more where those had above so many examples, and the gap. Set on training images alone:
+with a smaller gap classes of CIFAR-10 and MNIST fall into hundreds of pieces, with one above 4.2 turned and rare digits
+are joined to others."""
 
 
 def kmeans(

@@ -98,9 +98,9 @@ def discovered(groupings: Mapping[str, Grouping] | None = None) -> Grouping:
     the softly worst of the accuracies :math:`a_g` of the cells of *every* view ``v`` that saw something, so that
     protecting what one view saw may not hurt what another did; and the cost, which is the loss of average accuracy.
     Tiny cells are drawn towards their class as if five more examples of it were in them. The candidate of the largest
-    gain less cost is chosen, or one of fewer views that is worth `SIMPLER` of it. Clusters that are worth
-    less than `WORTH` or cost more than `COST` are out; with none left the run is the plain one. ``evidence`` has a `Candidate` for each,
-    `Groups.protect` says how much of the risk is theirs.
+    gain less cost is chosen, or one of fewer views that is worth `SIMPLER` of it. Clusters that are worth less than
+    `WORTH` or cost more than `COST` are out; with none left the run is the plain one. ``evidence`` has a `Candidate`
+    for each, `Groups.protect` says how much of the risk is theirs.
 
     Args:
       groupings: by name; default attributes by texture (`spurious`), and clusters by texture (`kmeans`) and by
