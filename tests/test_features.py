@@ -249,7 +249,9 @@ def test_texture_does_not_see_the_phase_of_a_pattern():
     tiles = random_images(20, 3, 3, 1)
     patterns = np.tile(tiles, (1, 3, 3, 1))[:, :8, :8]  # six positions each way: two periods
     moved = np.tile(np.roll(tiles, (1, 2), (1, 2)), (1, 3, 3, 1))[:, :8, :8]
-    plain, rolled, other = np.split(texture()(subject_of(np.concatenate([patterns, moved, smooth_images(20, channels=1)]))), 3)
+    plain, rolled, other = np.split(
+        texture()(subject_of(np.concatenate([patterns, moved, smooth_images(20, channels=1)]))), 3
+    )
     np.testing.assert_allclose(plain, rolled, atol=5e-3)
     assert np.abs(plain - other).max() > 1
 
