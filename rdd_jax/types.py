@@ -1,8 +1,7 @@
 """The values that travel through the library, in the order in which they do.
 
-`Data` lives on the host in pixel space; `Examples` on the device in model space (after
-preprocessing); a sampler draws a `Batch` from them; an objective returns `Losses`; what is
-learned is a `Synthetic` set.
+`Data` lives on the host in pixel space; `Examples` on the device in model space (after preprocessing); a sampler draws
+a `Batch` from them; an objective returns `Losses`; what is learned is a `Synthetic` set.
 """
 
 from collections.abc import Callable, Iterator
@@ -188,10 +187,7 @@ Numbers = Array | np.ndarray
 
 
 class State(NamedTuple):
-    """All that a run is: one pytree, to be saved and taken up again.
-
-    ``networks`` is what the trajectory keeps; None where there is no network.
-    """
+    """All that a run is: one pytree, to be saved and taken up again; ``networks`` is what the trajectory keeps."""
 
     params: Any
     fixed: Any

@@ -16,7 +16,7 @@ from rdd_jax.datasets.preprocess import fit
 from rdd_jax.datasets.shifts import shift_by_name
 from rdd_jax.errors import InputError
 from rdd_jax.evaluation.metrics import group_match, minority
-from rdd_jax.grouping import GROUPINGS, Groups, Subject, cells, grouping_by_name
+from rdd_jax.grouping import GROUPINGS, Groups, Subject, cells, grouping_by_name, learned
 from rdd_jax.grouping.clustered import _merged
 from rdd_jax.grouping.features import pixels, texture
 from rdd_jax.grouping.predicted import _parts
@@ -46,18 +46,19 @@ def subject_of(points, labels=None):
     return Subject(points.astype(np.float32)[:, None, None], labels, int(labels.max()) + 1)
 
 
+@pytest.fixture(autouse=True)
+def trained_briefly(monkeypatch):
+    """The networks of `learned.network`, which `discovered` looks with."""
+    monkeypatch.setattr(learned, "LEAST_STEPS", 20)
+
+
 def partition(code):
     """The groups as sets of examples, whatever their numbers."""
     return {frozenset(np.flatnonzero(code == g).tolist()) for g in np.unique(code)}
 
 
-@functools.cache
-def texture_of_strokes(seed):
-    return texture()(strokes(seed).images)
-
-
 def fit_strokes(name, seed=0, **changes):
-    made = grouping_by_name(name, lambda images: texture_of_strokes(seed), IPC, groups_per_class=3)
+    made = grouping_by_name(name, "texture", IPC, groups_per_class=3)
     return made.fit(0, dataclasses.replace(strokes(seed), **changes))
 
 
@@ -86,7 +87,7 @@ def test_a_code_below_the_size_for_every_example_repeatably(name):
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 @every_member
 def test_those_move_that_look_at_the_synthetic_set_or_are_drawn(name, temperature):
-    made = grouping_by_name(name, texture(), IPC, temperature=temperature)
+    made = grouping_by_name(name, "texture", IPC, temperature=temperature)
     assert made.moves == ("nearest" in name or ("kmeans" in name and temperature > 0))
 
 
@@ -99,19 +100,19 @@ def test_given_groups_are_not_looked_at(name):
 @pytest.mark.parametrize("name, part, nearest", [("kmean", "kmean", "kmeans"), ("spurious+eror", "eror", "errors")])
 def test_unknown_groupings_suggest_the_nearest(name, part, nearest):
     with pytest.raises(InputError, match=f"unknown grouping '{part}': did you mean {nearest}"):
-        grouping_by_name(name, pixels, 1)
+        grouping_by_name(name, "pixels", 1)
 
 
 @pytest.mark.parametrize("name", ["", "kmeans+", "+kmeans"])
 def test_half_a_product_is_no_grouping(name):
     with pytest.raises(InputError, match="unknown grouping '': choose from"):
-        grouping_by_name(name, pixels, 1)
+        grouping_by_name(name, "pixels", 1)
 
 
 @pytest.mark.parametrize("name", ["none", "none+kmeans"])
 def test_none_is_no_grouping(name):
     with pytest.raises(InputError, match=r"unknown grouping 'none': .*choose from class, labels") as error:
-        grouping_by_name(name, pixels, 1)
+        grouping_by_name(name, "pixels", 1)
     assert "did you mean none" not in str(error.value)
 
 
@@ -227,7 +228,7 @@ def test_listed_groups_are_those_of_the_list_and_never_merged(tmp_path):
         assert (found.size, found.code.dtype) == (3, np.int32)
         assert not made.moves
         assert not made.found
-    named = grouping_by_name(f"{tmp_path / 'mine.npz'}+labels", pixels, 1)
+    named = grouping_by_name(f"{tmp_path / 'mine.npz'}+labels", "pixels", 1)
     np.testing.assert_array_equal(named.fit(0, strokes()).code, codes * CLASSES + strokes().given)
     assert not named.found
 
@@ -367,7 +368,7 @@ def test_kmeans_finds_blobs_within_every_class():
     points = gaussian(0, scale=0.1)
     points[:, 0] += 10 * blob + labels
     subject = subject_of(points, labels)
-    found = grouping_by_name("kmeans", pixels, IPC, groups_per_class=3).fit(0, subject)
+    found = grouping_by_name("kmeans", "pixels", IPC, groups_per_class=3).fit(0, subject)
     assert found.size == 3
     for c in range(2):
         assert partition(found.code[labels == c]) == partition(blob[labels == c])
@@ -413,10 +414,10 @@ def test_parameters_out_of_range_raise():
     with pytest.raises(InputError, match="groups_per_class is 0: it must be at least 1"):
         grouping.kmeans(pixels, 0)
     with pytest.raises(InputError, match="groups_per_class is -1: it must be at least 1"):
-        grouping_by_name("kmeans", pixels, 1, -1)
+        grouping_by_name("kmeans", "pixels", 1, -1)
     for temperature in (-0.1, float("nan")):
         with pytest.raises(InputError, match=f"temperature is {temperature}"):
-            grouping_by_name("kmeans", pixels, 1, 2, temperature)
+            grouping_by_name("kmeans", "pixels", 1, 2, temperature)
 
 
 # --- soft k-means ------------------------------------------------------------------------------------
@@ -511,7 +512,7 @@ def test_rare_examples_are_mistaken_for_the_class_of_their_colour(seed):
 
 def test_self_training_cleans_what_was_predicted():
     subject = strokes(1)
-    again = grouping.predicted(lambda images: texture_of_strokes(1), rounds=3).fit(0, subject).code
+    again = grouping.predicted(texture(), rounds=3).fit(0, subject).code
     assert np.mean(again == subject.given) >= np.mean(once("predicted", 1).code == subject.given)
 
 

@@ -78,7 +78,7 @@ def test_what_is_not_said_is_as_published(name):
         "importance",
     }
     told |= {"mix", "unbiased", "pool", "refresh_every", "checkpoint_every", "keep"}
-    told |= {"robust", "resize", "mode"}
+    told |= {"robust", "resize", "mode", "groups_from", "protect"}
     if name != "label-solve":
         told |= {"net_depth", "net_width", "norm"}
         assert set(found) - set(PUBLISHED[name]) <= told
@@ -163,15 +163,15 @@ def test_robust_is_spelt_out_and_what_is_given_stays():
         found = spelt(configured(name, **given))
         return tuple(found[key] for key in names)
 
-    assert of("kip", robust=True) == ("spurious+kmeans", "entropic", "group", "class")
+    assert of("kip", robust=True) == ("discovered", "entropic", "group", "class")
     assert of("kip", robust=True, grouping="labels", sampler="uniform") == ("labels", "entropic", "uniform", "class")
-    assert of("dm", robust=True) == ("spurious+kmeans", "mean", "stratified", "group")
+    assert of("dm", robust=True) == ("discovered", "mean", "stratified", "group")
     assert of("dm", robust=True, grouping="labels") == ("labels", "mean", "stratified", "group")
     assert of("dm", grouping="labels") == ("labels", "mean", "stratified", "class")
     assert of("dm", robust=True, init_strata="class")[3] == "class"
     # The synthetic set comes before its groups.
     assert of("dc", robust=True, grouping="spurious+nearest")[3] == "class"
-    assert of("rdd", robust=True) == ("spurious+kmeans", "mean+max", "stratified", "group")
+    assert of("rdd", robust=True) == ("discovered", "mean+max", "stratified", "group")
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -220,6 +220,7 @@ BOUNDS = {
     "share": ([1e-6, 1.0], [0.0, 1.01]),
     "soft_groups": ([0.0, 10.0], [-0.01]),
     "min_group": ([0.0, 0.999], [-0.01, 1.0]),
+    "protect": ([1e-6, 1.0], [0.0, 1.01]),
     "tau": ([1e-6, 1.0], [0.0, 1.01]),
     "mix": ([1e-6, 1.0], [0.0, 1.01]),
     "eval_average": ([0.0, 0.9999], [-0.01, 1.0]),

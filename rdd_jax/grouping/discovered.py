@@ -75,7 +75,7 @@ class Candidate(NamedTuple):
         return self.gain - self.cost
 
 
-def views() -> dict[str, Grouping]:
+def _views() -> dict[str, Grouping]:
     """The groupings that are tried."""
     patches = texture()
     return {
@@ -109,7 +109,7 @@ def discovered(groupings: Mapping[str, Grouping] | None = None) -> Grouping:
     """
 
     def fit(seed: int, subject: Subject) -> Groups:
-        found = {name: _tidy(name, one.fit(seed, subject), subject) for name, one in (groupings or views()).items()}
+        found = {name: _tidy(name, one.fit(seed, subject), subject) for name, one in (groupings or _views()).items()}
         found = {name: groups for name, groups in found.items() if groups.size > 1}
         nothing = Groups(np.zeros(len(subject.labels), np.int32), 1, protect=0.0)
         if not found:

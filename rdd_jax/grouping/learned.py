@@ -60,7 +60,7 @@ def network(width: int = 32, epochs: int = 2, seed: int = 0) -> Features:
                 jnp.concatenate([jnp.asarray(part) for part in blocks(partial(_small, side), images[rows])]),
                 jax.nn.one_hot(subject.labels[rows], subject.classes),
             )
-            passes = max(epochs, -(-LEAST_STEPS * BATCH // len(rows)))
+            passes = max(epochs, -(-LEAST_STEPS * BATCH // max(len(rows), BATCH)))
             variables = _train(model, jax.random.fold_in(jax.random.key(seed), number), taught, passes)
             points = principal(_embedded(model, side, variables, images), COMPONENTS)
             spread = points.std(0)
