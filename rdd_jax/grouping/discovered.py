@@ -42,7 +42,7 @@ SIMPLER = 0.75
 """A candidate of fewer views wins where it is worth this much of the best."""
 
 WORTH = 1.0
-"""Points of held-out accuracy below which protecting clusters is not worth while."""
+"""Points of held-out accuracy below which protecting is not worth while."""
 
 COST = 1.0
 """Points of average held-out accuracy that protecting clusters may cost. Breaking a shortcut may cost more: the average
@@ -98,8 +98,8 @@ def discovered(groupings: Mapping[str, Grouping] | None = None) -> Grouping:
     the softly worst of the accuracies :math:`a_g` of the cells of *every* view ``v`` that saw something, so that
     protecting what one view saw may not hurt what another did; and the cost, which is the loss of average accuracy.
     Tiny cells are drawn towards their class as if five more examples of it were in them. The candidate of the largest
-    gain less cost is chosen, or one of fewer views that is worth `SIMPLER` of it. Clusters that are worth less than
-    `WORTH` or cost more than `COST` are out; with none left the run is the plain one. ``evidence`` has a `Candidate`
+    gain less cost is chosen, or one of fewer views that is worth `SIMPLER` of it. What is worth less than `WORTH` is
+    out, and clusters that cost more than `COST`; with none left the run is the plain one. ``evidence`` has a `Candidate`
     for each, `Groups.protect` says how much of the risk is theirs.
 
     Args:
@@ -168,8 +168,8 @@ def _best(told: dict[tuple[str, ...], Candidate]) -> tuple[str, ...] | None:
 
 
 def _is_open(names: tuple[str, ...], row: Candidate) -> bool:
-    """Whether a candidate may be chosen: clusters must be worth it and cheap, an attribute must gain at all."""
-    return row.worth > 0 if _attribute(names) else row.worth >= WORTH and row.cost <= COST
+    """Whether a candidate may be chosen: it must be worth while, and clusters cheap."""
+    return row.worth >= WORTH and (row.cost <= COST or _attribute(names))
 
 
 def _attribute(names: tuple[str, ...]) -> bool:
