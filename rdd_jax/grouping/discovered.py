@@ -99,8 +99,8 @@ def discovered(groupings: Mapping[str, Grouping] | None = None) -> Grouping:
     protecting what one view saw may not hurt what another did; and the cost, which is the loss of average accuracy.
     Tiny cells are drawn towards their class as if five more examples of it were in them. The candidate of the largest
     gain less cost is chosen, or one of fewer views that is worth `SIMPLER` of it. What is worth less than `WORTH` is
-    out, and clusters that cost more than `COST`; with none left the run is the plain one. ``evidence`` has a `Candidate`
-    for each, `Groups.protect` says how much of the risk is theirs.
+    out, and clusters that cost more than `COST`; with none left the run is the plain one. ``evidence`` has a
+    `Candidate` for each, `Groups.protect` says how much of the risk is theirs.
 
     Args:
       groupings: by name; default attributes by texture (`spurious`), and clusters by texture (`kmeans`) and by
