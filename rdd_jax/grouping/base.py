@@ -26,14 +26,15 @@ class Grouping(NamedTuple):
 
 
 def product(*groupings: Grouping) -> Grouping:
-    """Examples are together where all groupings put them together."""
+    """Examples are together where all groupings put them together; protected as the one that asks for most is."""
 
     def fit(seed: int, subject: Subject) -> Groups:
-        code, size = np.zeros(len(subject.labels), np.int32), 1
+        code, size, protect, evidence = np.zeros(len(subject.labels), np.int32), 1, 0.0, ()
         for grouping in groupings:
             found = grouping.fit(seed, subject)
             code, size = code * found.size + found.code, size * found.size
-        return Groups(code, size)
+            protect, evidence = max(protect, found.protect), evidence + found.evidence
+        return Groups(code, size, protect, evidence)
 
     return Grouping(fit, any(g.moves for g in groupings), any(g.found for g in groupings))
 
