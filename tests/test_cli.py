@@ -195,7 +195,7 @@ def test_a_robust_run_reports_every_group(robust):
     config, report = read(robust / "config.json"), read(robust / "report.json")
     assert config["groups"]["robust"] is True
     found = (config["groups"]["grouping"], config["risk"]["across"], config["batch"]["sampler"])
-    assert found == ("spurious+kmeans", "entropic", "group")
+    assert found == ("discovered", "entropic", "group")
 
     corrupted = [f"accuracy:{name}" for name in ("noise", "blur", "invert")]
     for name in ("synthetic", "random", "kmeans", "herding"):
@@ -238,7 +238,7 @@ def test_a_robust_run_reports_every_group(robust):
     assert html.count("data:image/png;base64,") == len(list(robust.glob("*.png"))) == 4
     assert f"class {cell['class']}, {cell['group']} ({cell['size']} test examples)" in html
     assert "every group" in html
-    assert "Grouping spurious+kmeans trained with" in html
+    assert "Grouping discovered trained with" in html
 
 
 @pytest.mark.slow
@@ -250,7 +250,7 @@ def test_the_same_robust_run_gives_the_same_bytes(robust, tmp_path):
     for key in ("evaluations", "subgroups", "found_groups"):
         assert one[key] == other[key]
     # What --robust stands for, spelt out, is the same run.
-    spelt = ["--grouping", "spurious+kmeans", "--across", "entropic", "--sampler", "group"]
+    spelt = ["--grouping", "discovered", "--across", "entropic", "--sampler", "group"]
     assert distil("--shift", "colour-foreground", *spelt, "--no-baselines", "--out", tmp_path / "spelt") == 0
     assert (tmp_path / "spelt" / "synthetic.npz").read_bytes() == (robust / "synthetic.npz").read_bytes()
     assert metrics_of(read(tmp_path / "spelt" / "report.json"), "random") == []
@@ -399,8 +399,8 @@ def test_runs_without_groups_are_compared_without_a_picture(finished, tmp_path, 
 def test_resuming_a_robust_run_refuses_another_grouping(robust, capsys):
     before = (robust / "synthetic.npz").read_bytes()
     for options, message in (
-        (["--grouping", "kmeans"], "--grouping kmeans (it has spurious+kmeans)"),
-        (["--grouping", "none"], "--grouping none (it has spurious+kmeans)"),
+        (["--grouping", "kmeans"], "--grouping kmeans (it has discovered)"),
+        (["--grouping", "none"], "--grouping none (it has discovered)"),
         (["--no-robust"], "--robust False (it has True)"),
         (["--shift", "none"], "--shift none (it has colour-foreground)"),
     ):
