@@ -27,7 +27,7 @@ def points_of(points, labels, given=None):
 
 
 def shortcut(seed=2, core=0.3, n=2000):
-    """``(subject, rare [n])``: the class is in coordinate 1, but for 5 % more plainly in 0; the others are noise."""
+    """``(subject, rare [n])``: the class is in coordinate 1, and but for 5 % more plainly in 0; the rest is noise."""
     rng = np.random.default_rng([11, seed])
     labels = rng.permutation(np.arange(n) % 2).astype(np.int32)
     rare = rng.random(n) < 0.05

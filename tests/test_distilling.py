@@ -1,5 +1,8 @@
 """Runs in this process: groups that move while the set is learned."""
 
+import importlib
+import json
+
 import numpy as np
 import pytest
 
@@ -7,12 +10,17 @@ from rdd_jax.app import comparing, evaluating, pieces
 from rdd_jax.app.checkpoint import Checkpoints
 from rdd_jax.app.cli import main
 from rdd_jax.app.distilling import distill
+from rdd_jax.app.grouped import Grouped
 from rdd_jax.app.methods import configured
 from rdd_jax.app.run_folder import Run
 from rdd_jax.app.stepping import Steps
+from rdd_jax.datasets import load
+from rdd_jax.datasets.preprocess import prepare
 from rdd_jax.distill import Distiller
 from rdd_jax.grouping import Grouping, Groups
 from rdd_jax.progress import SILENT, Progress
+
+discovering = importlib.import_module("rdd_jax.grouping.discovered")  # the package has a function of that name
 
 CONFIG = configured(
     "kip",
@@ -215,3 +223,76 @@ def test_evaluating_a_run_gives_the_figures_that_it_gave_itself(way, tmp_path):
 )
 def test_compared_runs_are_named_by_what_differs(folders, names):
     assert comparing._distinct(folders) == names
+
+
+# --- groups that call for no protection --------------------------------------------------------------
+
+
+def look_with(patch, groups):
+    """What `discovered` chooses is replaced; every grouping by name is it."""
+    patch.setattr(pieces, "grouping_of", lambda options, images: Grouping(lambda seed, subject: groups, found=False))
+
+
+ROBUST = configured("kip", ipc=1, steps=5, batch=100, seeds=1, baselines=False, checkpoint_every=5, robust=True)
+SMALL = ["--ipc", "1", "--steps", "5", "--batch", "100", "--seeds", "1", "--no-baselines"]
+
+
+@pytest.mark.slow
+def test_where_nothing_is_discovered_a_robust_run_is_the_plain_one(tmp_path, monkeypatch):
+    looks = []
+
+    def fit(seed, subject):
+        looks.append(subject)
+        return Groups(np.zeros(len(subject.labels), np.int32), 1)
+
+    monkeypatch.setattr(discovering, "_views", lambda: {"kmeans:one": Grouping(fit)})
+    for name, options in (("plain", []), ("robust", ["--robust"])):
+        assert main(["distill", "kip", "--data", "digits", *SMALL, *options, "--out", str(tmp_path / name)]) == 0
+    assert len(looks) == 1
+    plain, robust = (np.load(tmp_path / name / "synthetic.npz") for name in ("plain", "robust"))
+    assert robust["images"].tobytes() == plain["images"].tobytes()
+    assert robust["labels"].tobytes() == plain["labels"].tobytes()
+    saved = json.loads((tmp_path / "robust" / "config.json").read_text())
+    assert (saved["groups"]["grouping"], saved["risk"]["protect"]) == ("discovered", 1.0)
+
+
+@pytest.mark.slow
+def test_the_share_that_groups_call_for_is_kept_and_changes_the_run(tmp_path, monkeypatch):
+    code = (np.random.default_rng(0).random(1295) < 0.1).astype(np.int32)
+    runs = {}
+    for protect in (0.5, 1.0):
+        look_with(monkeypatch, Groups(code, 2, protect))
+        runs[protect] = distill(ROBUST, tmp_path / str(protect))
+        assert runs[protect].run.config().risk.protect == protect
+    images = {key: np.asarray(one.saved.synthetic.images) for key, one in runs.items()}
+    assert np.abs(images[0.5] - images[1.0]).max() > 1e-3
+    # What the user asks for stays, whatever the groups call for.
+    told = distill(configured(ROBUST, protect=0.5), tmp_path / "told")
+    np.testing.assert_array_equal(told.saved.synthetic.images, images[0.5])
+
+
+@pytest.mark.slow
+def test_a_resumed_run_keeps_the_share(tmp_path, monkeypatch):
+    code = (np.random.default_rng(0).random(1295) < 0.1).astype(np.int32)
+    look_with(monkeypatch, Groups(code, 2, 0.5))
+    config = configured(ROBUST, steps=4, checkpoint_every=2)
+    whole, stopped = distill(config, tmp_path / "whole"), Run(tmp_path / "stopped")
+    with pytest.raises(KeyboardInterrupt):
+        distill(config, stopped.folder, progress=stop_at(2))
+    assert stopped.config().risk.protect == 0.5
+    resumed = distill(stopped.config(), stopped.folder, resume=True)
+    assert stopped.config().risk.protect == 0.5
+    np.testing.assert_array_equal(resumed.saved.synthetic.images, whole.saved.synthetic.images)
+
+
+@pytest.mark.slow
+def test_matching_falls_back_on_the_classes_where_there_is_nothing_to_protect(monkeypatch):
+    prepared = prepare(load("digits"), "standardise")
+    options = configured("dm", robust=True).resolved(prepared.splits.train).groups
+    found = {}
+    for protect, by_class in ((0.0, True), (0.0, False), (0.5, False)):
+        look_with(monkeypatch, Groups(np.zeros(1295, np.int32), 1, protect))
+        grouped = Grouped(options, 0, prepared, 1, by_class)
+        grouped.fit(0)
+        found[protect, by_class] = (grouped.count, grouped.protect)
+    assert found == {(0.0, True): (10, 1.0), (0.0, False): (1, 1.0), (0.5, False): (10, 0.5)}

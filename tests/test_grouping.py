@@ -116,6 +116,58 @@ def test_none_is_no_grouping(name):
     assert "did you mean none" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    "part, expected",
+    [
+        ("kmeans", ("kmeans", None)),
+        ("labels", ("labels", None)),
+        ("kmeans:pixels", ("kmeans", "pixels")),
+        ("fine:network", ("fine", "network")),
+    ],
+)
+def test_a_part_may_name_its_view(part, expected):
+    assert grouping.view_of(part) == expected
+
+
+@pytest.mark.parametrize("make", [grouping.view_of, grouping_by_name], ids=lambda make: make.__name__)
+@pytest.mark.parametrize(
+    "part, message",
+    [
+        ("kmeans:pixel", "unknown view 'pixel': did you mean pixels"),
+        ("kmeans:", "unknown view '': choose from"),
+        ("kmens:pixels", "unknown grouping 'kmens': did you mean kmeans"),
+        ("labels:pixels", "grouping 'labels:pixels': 'labels' looks at no features, leave out 'pixels'"),
+        ("nearest:texture", "grouping 'nearest:texture': 'nearest' looks at no features"),
+        ("discovered:network", "grouping 'discovered:network': 'discovered' looks at no features"),
+    ],
+)
+def test_views_that_there_are_not_and_of_what_looks_at_none_raise(part, message, make):
+    with pytest.raises(InputError, match=message):
+        make(part)
+
+
+def test_every_part_looks_with_its_own_view_or_that_of_all(monkeypatch):
+    seen = []
+
+    def noted(name):
+        def features(subject):
+            seen.append(name)
+            return pixels(subject)
+
+        return lambda: features
+
+    for name in ("pca", "pixels", "texture"):
+        monkeypatch.setitem(grouping.FEATURES, name, noted(name))
+    points = subject_of(np.random.default_rng(0).standard_normal((60, 2)))
+    anew = lambda: dataclasses.replace(points, _described={})  # noqa: E731
+    grouping_by_name("kmeans:pca+kmeans", "pixels").fit(0, anew())
+    assert seen == ["pca", "pixels"]
+    grouping_by_name("kmeans+fine:pixels+kmeans:texture", "pixels").fit(0, anew())
+    assert seen[2:] == ["pixels", "texture"]  # what two parts see is computed once
+    grouping_by_name("kmeans").fit(0, anew())
+    assert seen[4:] == ["texture"]
+
+
 # --- cells -------------------------------------------------------------------------------------------
 
 
@@ -320,6 +372,25 @@ def test_a_product_puts_together_what_all_factors_do():
     assert found.code.tolist() == [8, 12, 23, 11]
     assert grouping.product(fixed([0], 1), fixed([0], 1, True)).moves
     assert not grouping.product(fixed([0], 1), fixed([0], 1)).moves
+
+
+def test_a_product_keeps_what_its_factors_call_for():
+    subject = subject_of(np.zeros((4, 1)))
+    code = np.zeros(4, np.int32)
+    nothing, some, all_ = (
+        grouping.Grouping(lambda seed, subject, p=p: Groups(code, 1, p, ((p,),))) for p in (0.0, 0.5, 1.0)
+    )
+    for factors, protect in (([nothing], 0.0), ([some], 0.5), ([some, nothing], 0.5), ([nothing, all_, some], 1.0)):
+        found = grouping.product(*factors).fit(0, subject)
+        assert found.protect == protect
+        assert len(found.evidence) == len(factors)
+
+
+def test_groups_that_nothing_was_found_for_ask_for_no_protection_by_name_too(monkeypatch):
+    made = grouping.discovered({"kmeans:one": grouping.single()})
+    monkeypatch.setitem(GROUPINGS, "discovered", lambda: made)
+    assert grouping_by_name("discovered").fit(0, strokes()).protect == 0
+    assert grouping_by_name("discovered+labels").fit(0, strokes()).protect == 1
 
 
 @pytest.mark.slow

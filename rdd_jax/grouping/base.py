@@ -26,16 +26,15 @@ class Grouping(NamedTuple):
 
 
 def product(*groupings: Grouping) -> Grouping:
-    """Examples are together where all groupings put them together; the one that protects most says how much."""
-    if len(groupings) == 1:
-        return groupings[0]
+    """Examples are together where all groupings put them together; protected as the one that asks for most is."""
 
     def fit(seed: int, subject: Subject) -> Groups:
-        code, size = np.zeros(len(subject.labels), np.int32), 1
-        parts = [grouping.fit(seed, subject) for grouping in groupings]
-        for part in parts:
-            code, size = code * part.size + part.code, size * part.size
-        return Groups(code, size, max(part.protect for part in parts), sum((part.evidence for part in parts), ()))
+        code, size, protect, evidence = np.zeros(len(subject.labels), np.int32), 1, 0.0, ()
+        for grouping in groupings:
+            found = grouping.fit(seed, subject)
+            code, size = code * found.size + found.code, size * found.size
+            protect, evidence = max(protect, found.protect), evidence + found.evidence
+        return Groups(code, size, protect, evidence)
 
     return Grouping(fit, any(g.moves for g in groupings), any(g.found for g in groupings))
 
