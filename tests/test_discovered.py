@@ -184,7 +184,7 @@ def row(gain, cost=0.0):
     [
         ({("kmeans:a",): row(0.9)}, None),
         ({("kmeans:a",): row(1.0)}, ("kmeans:a",)),
-        ({("kmeans:a",): row(9.0, 1.1)}, None),
+        ({("kmeans:a",): row(9.0, 1.6)}, None),
         ({("fine:a",): row(9.0, 1.0)}, ("fine:a",)),
         ({("spurious:a",): row(9.0, 5.0)}, ("spurious:a",)),
         ({("spurious:a",): row(9.0, 8.5)}, None),  # gain less cost

@@ -30,9 +30,9 @@ LEAST_CLUSTER = 0.005
 LEAST_CELL = 0.001
 """Share of a class: of values of an attribute, and of what is left where two groupings cross."""
 
-EVEN = 0.75
-"""Effective number of the values of an attribute (the exponential of their entropy) over their number: fewer set one
-class apart, such as thin strokes the digit 1, and stand in for none."""
+VALUES = 1.5
+"""Effective number of the values of an attribute, the exponential of their entropy: with fewer it sets one class apart
+from the others, such as thin strokes the digit 1, and stands in for none."""
 
 PROTECT = 0.5
 """Share of the risk that is over clusters. Half gains nearly all that the whole does, and costs clean data a quarter of
@@ -44,7 +44,7 @@ SIMPLER = 0.75
 WORTH = 1.0
 """Points of held-out accuracy below which protecting is not worth while."""
 
-COST = 1.0
+COST = 1.5
 """Points of average held-out accuracy that protecting clusters may cost. Breaking a shortcut may cost more: the average
 is over data that has the shortcut."""
 
@@ -71,8 +71,8 @@ class Candidate(NamedTuple):
 
     @property
     def worth(self) -> float:
-        """Gain less cost."""
-        return self.gain - self.cost
+        """Gain less cost, where it cost anything: a better average is no reason to protect."""
+        return self.gain - max(self.cost, 0.0)
 
 
 def _views() -> dict[str, Grouping]:
@@ -98,9 +98,10 @@ def discovered(groupings: Mapping[str, Grouping] | None = None) -> Grouping:
     the softly worst of the accuracies :math:`a_g` of the cells of *every* view ``v`` that saw something, so that
     protecting what one view saw may not hurt what another did; and the cost, which is the loss of average accuracy.
     Tiny cells are drawn towards their class as if five more examples of it were in them. The candidate of the largest
-    gain less cost is chosen, or one of fewer views that is worth `SIMPLER` of it. What is worth less than `WORTH` is
-    out, and clusters that cost more than `COST`; with none left the run is the plain one. ``evidence`` has a
-    `Candidate` for each, `Groups.protect` says how much of the risk is theirs.
+    gain less cost is chosen, or one that is worth `SIMPLER` of it and has fewer views, or is an attribute: that is the
+    same in every class, also where it is too rare to be found alone. What is worth less than `WORTH` is out, and
+    clusters that cost more than `COST`; with none left the run is the plain one. ``evidence`` has a `Candidate` for
+    each, `Groups.protect` says how much of the risk is theirs.
 
     Args:
       groupings: by name; default attributes by texture (`spurious`), and clusters by texture (`kmeans`) and by
@@ -137,7 +138,7 @@ def _tidy(name: str, groups: Groups, subject: Subject) -> Groups:
     code = np.where(share[groups.code] < 0.25 / subject.classes, share.argmax(), groups.code)
     values, code, counts = np.unique(code, return_inverse=True, return_counts=True)
     share = counts / len(code)
-    if np.exp(-np.sum(share * np.log(share))) < EVEN * len(values):
+    if np.exp(-np.sum(share * np.log(share))) < VALUES:
         return Groups(np.zeros_like(groups.code), 1)
     return _merged(Groups(code.astype(np.int32), len(values)), subject, LEAST_CELL)
 
@@ -163,7 +164,7 @@ def _best(told: dict[tuple[str, ...], Candidate]) -> tuple[str, ...] | None:
     top = max(row.worth for row in good.values())
     return min(
         (names for names, row in good.items() if row.worth >= SIMPLER * top),
-        key=lambda names: (len(names), -good[names].worth),
+        key=lambda names: (len(names), not _attribute(names), -good[names].worth),
     )
 
 
