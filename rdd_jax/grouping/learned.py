@@ -23,7 +23,7 @@ SIDE = 32
 MOST = 25_000
 """Examples that a network is trained on."""
 
-LEAST_STEPS = 150
+LEAST_STEPS = 300
 """Of a training, on small data too."""
 
 BATCH = 128
