@@ -191,7 +191,7 @@ WORDS = [
     (["groups"], "NAME", "rdd groups --help"),
     (["groups", "nowhere.npz"], "'nowhere.npz'", "no file"),
     (["groups", "own.npz", "--grouping", "none"], "'none'", "give the grouping"),
-    (["groups", "own.npz", "--grouping", "nearest+kmeans"], "'nearest'", "give spurious+kmeans"),
+    (["groups", "own.npz", "--grouping", "nearest+kmeans"], "'nearest'", "give discovered"),
     (["groups", "own.npz", "--grouping", "labels"], "'labels'", "the training data has none"),
     (["groups", "own.npz", "--grouping", "few.npz"], "are 5, but there are 44", "give one for each"),
     (["groups", "own.npz", "--groups-per-class", "40", "--grouping", "kmeans"], "is 40, but class", "lower it"),
