@@ -1,5 +1,7 @@
 """What a grouping looks at and gives, and the (class, group) cells that a risk sees."""
 
+from collections.abc import Sequence
+from functools import reduce
 from typing import NamedTuple
 
 import numpy as np
@@ -9,7 +11,7 @@ from rdd_jax.contracts import FitGroups
 from rdd_jax.errors import InputError
 from rdd_jax.types import Groups, Subject
 
-__all__ = ["Grouping", "Groups", "Subject", "cells", "check_least", "product"]
+__all__ = ["Grouping", "Groups", "Subject", "cells", "check_least", "crossed", "product"]
 
 
 class Grouping(NamedTuple):
@@ -29,14 +31,16 @@ def product(*groupings: Grouping) -> Grouping:
     """Examples are together where all groupings put them together; protected as the one that asks for most is."""
 
     def fit(seed: int, subject: Subject) -> Groups:
-        code, size, protect, evidence = np.zeros(len(subject.labels), np.int32), 1, 0.0, ()
-        for grouping in groupings:
-            found = grouping.fit(seed, subject)
-            code, size = code * found.size + found.code, size * found.size
-            protect, evidence = max(protect, found.protect), evidence + found.evidence
-        return Groups(code, size, protect, evidence)
+        return crossed([grouping.fit(seed, subject) for grouping in groupings])
 
     return Grouping(fit, any(g.moves for g in groupings), any(g.found for g in groupings))
+
+
+def crossed(parts: Sequence[Groups]) -> Groups:
+    """Together where all parts put them together; ``protect`` is the largest, ``evidence`` that of all."""
+    both = reduce(lambda a, b: Groups(a.code * b.size + b.code, a.size * b.size), parts)
+    evidence = tuple(row for part in parts for row in part.evidence)
+    return both._replace(protect=max(part.protect for part in parts), evidence=evidence)
 
 
 def cells(

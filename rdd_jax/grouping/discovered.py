@@ -8,14 +8,13 @@ gained and what it cost. It never sees a given group, nor validation or test dat
 """
 
 from collections.abc import Mapping
-from functools import reduce
 from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
-from rdd_jax.grouping.base import Grouping, Groups, Subject, cells
+from rdd_jax.grouping.base import Grouping, Groups, Subject, cells, crossed
 from rdd_jax.grouping.clustered import fine, kmeans
 from rdd_jax.grouping.features import nystroem, texture
 from rdd_jax.grouping.learned import network
@@ -35,11 +34,11 @@ VALUES = 1.5
 from the others, such as thin strokes the digit 1, and stands in for none."""
 
 PROTECT = 0.5
-"""Share of the risk that is over clusters. Half gains nearly all that the whole does, and costs clean data a quarter of
-it; attributes that stand in for the class take the whole, or the shortcut stays."""
+"""Share of the risk that is over clusters. Half keeps most of what the whole gains and costs clean
+data less; attributes that stand in for the class take the whole, or the shortcut stays."""
 
 SIMPLER = 0.75
-"""A candidate of fewer views wins where it is worth this much of the best."""
+"""A candidate of fewer views, or an attribute, wins where it is worth this much of the best."""
 
 WORTH = 1.0
 """Points of held-out accuracy below which protecting is not worth while."""
@@ -116,7 +115,7 @@ def discovered(groupings: Mapping[str, Grouping] | None = None) -> Grouping:
         if not found:
             return nothing
         sets = [names for count in range(1, len(found) + 1) for names in combinations(found, count)]
-        joined = {names: _crossed([found[name] for name in names], subject) for names in sets}
+        joined = {names: _joined([found[name] for name in names], subject) for names in sets}
         trial = _Trial(subject, [joined[(name,)] for name in found], seed)
         told = {names: trial.candidate("+".join(names), joined[names]) for names in sets}
         names = _best(told)
@@ -150,10 +149,9 @@ def _merged(groups: Groups, subject: Subject, least: float) -> Groups:
     return Groups((cell - subject.labels * size).astype(np.int32), size)
 
 
-def _crossed(groups: list[Groups], subject: Subject) -> Groups:
-    """Together where all put them together."""
-    both = reduce(lambda a, b: Groups(a.code * b.size + b.code, a.size * b.size), groups)
-    return groups[0] if len(groups) == 1 else _merged(both, subject, LEAST_CELL)
+def _joined(parts: list[Groups], subject: Subject) -> Groups:
+    """The only part, or the crossing of all without what is too small of it."""
+    return parts[0] if len(parts) == 1 else _merged(crossed(parts), subject, LEAST_CELL)
 
 
 def _best(told: dict[tuple[str, ...], Candidate]) -> tuple[str, ...] | None:
