@@ -144,11 +144,16 @@ def _start(config: Method, prepared: Prepared, kernel: Kernel, stages: Stages) -
 
 def _check_batch(config: Stepped, prepared: Prepared, grouped: Grouped) -> None:
     """Raises `InputError` where a batch cannot hold the groups."""
-    labels, groups = jnp.asarray(prepared.one_hot), jnp.asarray(grouped.groups)
-    n, classes = labels.shape
-    # A sampler looks at all but the images.
-    examples = Examples(jnp.zeros((n, 1, 1, 1)), labels, groups, jnp.ones(n), group_count=grouped.count)
-    jax.eval_shape(pieces.sampler_of(config.drawn(classes)), jax.random.key(0), examples)
+    n, classes = prepared.one_hot.shape
+    sampler = pieces.sampler_of(config.drawn(classes))
+
+    def drawn():
+        # Within the trace: nothing of the size of the data is made. A sampler looks at all but the images.
+        images, groups = jnp.zeros((n, 1, 1, 1)), jnp.zeros(n, int)
+        examples = Examples(images, jnp.zeros((n, classes)), groups, jnp.ones(n), group_count=grouped.count)
+        return sampler(jax.random.key(0), examples)
+
+    jax.eval_shape(drawn)
 
 
 def _learned(config: Method, run: Run, prepared: Prepared, kernel: Kernel, start: _Start, stages: Stages) -> Synthetic:
