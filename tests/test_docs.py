@@ -14,20 +14,13 @@ import pytest
 from rdd_jax import datasets
 from rdd_jax.app import options, run_commands
 from rdd_jax.app.cli import main
-from rdd_jax.app.commands import Evaluate, Export, Find, Select, Show
+from rdd_jax.app.commands import COMMANDS
 from rdd_jax.app.methods import METHODS, configured
 from rdd_jax.saving import SavedSet, save_set
 from rdd_jax.types import Synthetic, centred_one_hot
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "experiments" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-COMMANDS = {
-    "evaluate": Evaluate(""),
-    "select": Select(),
-    "data": Show(""),
-    "groups": Find(""),
-    "export": Export(""),
-}
 OF_A_RUN = {"--out", "--config", "--resume"}
 
 

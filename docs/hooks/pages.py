@@ -10,21 +10,12 @@ from mkdocs.structure.files import File, Files
 
 import rdd_jax
 from rdd_jax.app import options
-from rdd_jax.app.commands import Evaluate, Export, Find, Select, Show
+from rdd_jax.app.commands import COMMANDS
 from rdd_jax.app.methods import METHODS
 
 ROOT = Path(rdd_jax.__file__).parent
 HIDDEN = {"app", "__main__"}
 """The program: its commands have pages, its modules have none."""
-
-COMMANDS = {
-    "evaluate": Evaluate(""),
-    "select": Select(),
-    "data": Show(""),
-    "groups": Find(""),
-    "export": Export(""),
-}
-"""What the commands beside ``rdd distill`` are asked, with the defaults."""
 
 RUN = """## The run
 

@@ -20,7 +20,7 @@ from rdd_jax.app.sections import (
 )
 from rdd_jax.selection import DRAWS, SELECTIONS, STRATA
 
-__all__ = ["ChoiceOptions", "Compare", "Evaluate", "Export", "Find", "Select", "Show"]
+__all__ = ["COMMANDS", "ChoiceOptions", "Compare", "Evaluate", "Export", "Find", "Select", "Show"]
 
 
 @dataclass(frozen=True)
@@ -104,3 +104,13 @@ class Export:
     run: Annotated[str, text("a run folder", positional=True)]
     to: Annotated[str, one_of(FORMS, "the form")] = "npz"
     out: Annotated[Path | None, text("the folder to make; must not exist; unset: RUN/export-FORM", "FOLDER")] = None
+
+
+COMMANDS = {
+    "evaluate": Evaluate(""),
+    "select": Select(),
+    "data": Show(""),
+    "groups": Find(""),
+    "export": Export(""),
+}
+"""What the commands beside ``rdd distill`` are asked, with the defaults."""
