@@ -49,20 +49,19 @@ def network(width: int = 32, epochs: int = 2, seed: int = 0) -> Features:
 
     def features(subject: Subject) -> Float[np.ndarray, "n d"]:
         images = subject.images
-        side = min(SIDE, *images.shape[1:3])
-        depth = max(1, min(3, int(np.log2(side))))
+        depth = max(1, min(3, int(np.log2(min(images.shape[1:3])))))
         model = convnet(subject.classes, depth, width)
         order = np.random.default_rng(seed).permutation(len(images))
         found = []
         for number, half in enumerate(np.array_split(order, 2)):
             rows = np.sort(half[:MOST])
             taught = Synthetic(
-                jnp.concatenate([jnp.asarray(part) for part in blocks(partial(_small, side), images[rows])]),
+                jnp.concatenate([jnp.asarray(part) for part in blocks(_small, images[rows])]),
                 jax.nn.one_hot(subject.labels[rows], subject.classes),
             )
             passes = max(epochs, -(-LEAST_STEPS * BATCH // max(len(rows), BATCH)))
             variables = _train(model, jax.random.fold_in(jax.random.key(seed), number), taught, passes)
-            points = principal(_embedded(model, side, variables, images), COMPONENTS)
+            points = principal(_embedded(model, variables, images), COMPONENTS)
             spread = points.std(0)
             found.append(points / np.sqrt(np.maximum(spread, 1e-6 * spread.max())))
         return np.concatenate(found, 1).astype(np.float32)
@@ -70,25 +69,25 @@ def network(width: int = 32, epochs: int = 2, seed: int = 0) -> Features:
     return features
 
 
-def _small(side: int, images: Array) -> Array:
-    """The images with no side above ``side``."""
-    height, width = (min(side, size) for size in images.shape[1:3])
+def _small(images: Array) -> Array:
+    """The images with no side above `SIDE`."""
+    height, width = (min(SIDE, size) for size in images.shape[1:3])
     return jax.image.resize(images, (len(images), height, width, images.shape[3]), "linear", antialias=True)
 
 
-def _embedded(model: Network, side: int, variables: Any, images: np.ndarray, rows: int = 512) -> np.ndarray:
+def _embedded(model: Network, variables: Any, images: np.ndarray, rows: int = 512) -> np.ndarray:
     """The embeddings of all images, a block at a time."""
     found = [
-        np.asarray(_embed(model, side, variables, jnp.asarray(block)))[: where.stop - where.start]
+        np.asarray(_embed(model, variables, jnp.asarray(block)))[: where.stop - where.start]
         for where, block in row_blocks(images, rows)
     ]
     return np.concatenate(found)
 
 
-@partial(jax.jit, static_argnums=(0, 1))
-def _embed(model: Network, side: int, variables: Any, images: Array) -> Float[Array, "b d"]:
+@partial(jax.jit, static_argnums=0)
+def _embed(model: Network, variables: Any, images: Array) -> Float[Array, "b d"]:
     # The variables are an argument: both networks share the compiled function.
-    return model.features(variables, _small(side, images))
+    return model.features(variables, _small(images))
 
 
 @partial(jax.jit, static_argnums=(0, 3))
