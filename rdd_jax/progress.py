@@ -1,10 +1,17 @@
-"""What a job tells while it runs: its stages, how much of each is done, and how long each took."""
+"""What a job tells while it runs: its stages, how much of each is done, and how long each took.
+
+Functions of the library tell by `each` and `part`, whoever listens: a job does, for the time of `heard`.
+"""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import NamedTuple
 
-__all__ = ["COMPILING", "SILENT", "Course", "Progress", "Stages", "duration"]
+from rdd_jax.errors import T
+
+__all__ = ["COMPILING", "SILENT", "Course", "Progress", "Stages", "duration", "each", "heard", "part"]
 
 
 class Progress(NamedTuple):
@@ -12,14 +19,62 @@ class Progress(NamedTuple):
 
     Attributes:
       stage: ``stage(name)``: what is done from now on.
-      step: ``step(done, pieces, note)``: how many pieces of it are done, out of how many, and a word beside.
+      step: ``step(done, pieces, note)``: how many pieces of it are done, out of how many, and a word beside; of a
+        piece that has pieces itself a fraction is done.
     """
 
     stage: Callable[[str], None]
-    step: Callable[[int, int, str], None]
+    step: Callable[[int | float, int, str], None]
 
 
 SILENT = Progress(lambda name: None, lambda done, pieces, note: None)
+
+_STEP: ContextVar[Callable[[int | float, int, str], None]] = ContextVar("step", default=SILENT.step)
+
+
+@contextmanager
+def heard(progress: Progress) -> Iterator[None]:
+    """Within the block ``progress`` is told what `each` and `part` tell."""
+    token = _STEP.set(progress.step)
+    try:
+        yield
+    finally:
+        _STEP.reset(token)
+
+
+@contextmanager
+def part(number: int, pieces: int, note: str) -> Iterator[None]:
+    """The block is piece ``number`` of ``pieces``; what is told within it is told as a fraction of that."""
+    whole, reached = _STEP.get(), 0.0
+
+    def step(done: int | float, inner_pieces: int, inner_note: str) -> None:
+        nonlocal reached
+        reached = max(reached, done / inner_pieces)  # of several loops, one after another, the farthest
+        whole(number + reached, pieces, ", ".join(filter(None, (note, inner_note))))
+
+    whole(number, pieces, note)
+    token = _STEP.set(step)
+    try:
+        yield
+    finally:
+        _STEP.reset(token)
+    whole(number + 1, pieces, "")
+
+
+def each(items: Collection[T], note: Callable[[T], str] = str) -> Iterator[T]:
+    """The items, of which each is a `part`; ``note`` says what is done with it.
+
+    >>> with heard(Progress(print, print)):
+    ...     for name in each(["a", "b"]):
+    ...         pass
+    0 2 a
+    1 2
+    1 2 b
+    2 2
+    """
+    for number, item in enumerate(items):
+        with part(number, len(items), note(item)):
+            yield item
 
 
 COMPILING = 20
@@ -65,15 +120,21 @@ class Course:
     def stage(self, name: str) -> None:
         """Another stage."""
         self.name, self.note, self.pieces, self._began = name, "", 0, self._clock()
-        self._reports: list[tuple[int, float]] = []
+        self._reports: list[tuple[int | float, float]] = []
 
-    def step(self, done: int, pieces: int, note: str) -> None:
-        """``done`` of ``pieces``; the first report says how many were done before."""
+    def step(self, done: int | float, pieces: int, note: str) -> None:
+        """``done`` of ``pieces``; the first report says how many were done before.
+
+        With other pieces, or fewer done, another loop of the stage begins.
+        """
+        if pieces != self.pieces or done < self.done:
+            self._reports = []
         self.pieces, self.note = pieces, note
-        self._reports = [*self._reports[:2], (done, self.taken)]
+        if not self._reports or done > self.done:
+            self._reports = [*self._reports[:2], (done, self.taken)]
 
     @property
-    def done(self) -> int:
+    def done(self) -> int | float:
         """Pieces."""
         return self._reports[-1][0] if self._reports else 0
 
@@ -90,13 +151,13 @@ class Course:
         (before, then), (done, now) = self._reports[-2:]
         if len(self._reports) == 2 and now - then < COMPILING:
             return None
-        pace = (now - then) / max(1, done - before)
+        pace = (now - then) / (done - before)
         return max(0.0, pace * (self.pieces - done) - (self.taken - now))
 
     def words(self) -> str:
         """What is being done, for how long, and how long it will take."""
         note = f" ({self.note})" if self.note else ""
-        said = [self.name, *([f"{self.done} of {self.pieces}{note}"] if self.pieces else [])]
+        said = [self.name, *([f"{int(self.done)} of {self.pieces}{note}"] if self.pieces else [])]
         said.append(f"{duration(self.taken)} so far")
         if self.left is not None:
             said.append(f"about {duration(self.left)} left")

@@ -43,6 +43,24 @@ def quick_flags(monkeypatch):
 
 
 @pytest.fixture
+def stop_at():
+    """``stop_at(step)``: a progress by which a run is interrupted after so many steps."""
+    # Not above: what is imported before the hook is not checked.
+    from rdd_jax.progress import Progress
+
+    def stop_at(at):
+        stages = []
+
+        def step(done, pieces, note):
+            if stages[-1] == "distilling" and done >= at:
+                raise KeyboardInterrupt
+
+        return Progress(stages.append, step)
+
+    return stop_at
+
+
+@pytest.fixture
 def x64():
     """Float64 within the test."""
     with jax.enable_x64(True):

@@ -18,7 +18,6 @@ from rdd_jax.datasets import load
 from rdd_jax.datasets.preprocess import prepare
 from rdd_jax.distill import Distiller
 from rdd_jax.grouping import Grouping, Groups
-from rdd_jax.progress import SILENT, Progress
 
 discovering = importlib.import_module("rdd_jax.grouping.discovered")  # the package has a function of that name
 
@@ -71,14 +70,6 @@ def whole(tmp_path_factory):
         return distill(CONFIG, tmp_path_factory.mktemp("whole") / "run"), fits, counts
 
 
-def stop_at(at):
-    def step(now, steps, loss):
-        if now >= at:
-            raise KeyboardInterrupt
-
-    return Progress(SILENT.stage, step)
-
-
 @pytest.mark.slow
 def test_groups_are_fitted_again_as_the_set_moves(whole):
     whole, fits, counts = whole
@@ -97,7 +88,7 @@ def test_groups_are_fitted_again_as_the_set_moves(whole):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("at", [20, 30])
-def test_a_run_stopped_between_fits_resumes_to_the_same_bytes(at, whole, monkeypatch, tmp_path):
+def test_a_run_stopped_between_fits_resumes_to_the_same_bytes(at, whole, stop_at, monkeypatch, tmp_path):
     """Fits are before steps 16 and 31: the one checkpoint lies between them, the other at the second."""
     (whole, _, of_whole), stopped = whole, Run(tmp_path / "stopped")
     note_fits(monkeypatch)
@@ -130,7 +121,7 @@ VALIDATED = {10: 0.5, 20: 0.8, 30: 0.8, 40: 0.7}
 
 @pytest.mark.slow
 @pytest.mark.parametrize("at", [None, 10, 20, 30])
-def test_the_best_on_validation_is_kept_however_often_the_run_is_stopped(at, tmp_path, monkeypatch):
+def test_the_best_on_validation_is_kept_however_often_the_run_is_stopped(at, stop_at, tmp_path, monkeypatch):
     monkeypatch.setattr(Steps, "_validate", lambda steps, state: VALIDATED.get(int(state.step), 0.1))
     plain = configured(CONFIG, grouping="none", across="mean", sampler="uniform")
     config, out = configured(plain, keep="best"), tmp_path / "run"
@@ -272,7 +263,7 @@ def test_the_share_that_groups_call_for_is_kept_and_changes_the_run(tmp_path, mo
 
 
 @pytest.mark.slow
-def test_a_resumed_run_keeps_the_share(tmp_path, monkeypatch):
+def test_a_resumed_run_keeps_the_share(stop_at, tmp_path, monkeypatch):
     code = (np.random.default_rng(0).random(1295) < 0.1).astype(np.int32)
     look_with(monkeypatch, Groups(code, 2, 0.5))
     config = configured(ROBUST, steps=4, checkpoint_every=2)

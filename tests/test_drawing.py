@@ -9,7 +9,7 @@ from rich.console import Console
 from rdd_jax.app import drawing
 from rdd_jax.app.drawing import Drawn, draw_report, draw_table
 from rdd_jax.app.report import render_html, table_rows
-from rdd_jax.progress import SILENT, Course, Stages, duration
+from rdd_jax.progress import SILENT, Course, Progress, Stages, duration, each, heard, part
 
 ODD = ["$x^$", "[bold]", "[/x]", "<b>&", "a\\b_c", "\"'", ":smile:", "\N{GRINNING FACE}"]
 METRICS = ["accuracy", "worst_group", "adjusted", "deo_m", "deo_a", "cvar_error", "cluster_min", "cluster_mean"]
@@ -110,6 +110,44 @@ def test_a_course_says_what_is_done_for_how_long_and_how_long_it_will_take():
     course.step(120, 200, "loss 1")
     clock.now += 5
     assert course.words() == "distilling, 120 of 200 (loss 1), 1 min 15 s so far, about 1 min 15 s left"
+
+
+def test_parts_and_what_is_done_in_them_are_told_as_one_course():
+    told = []
+    with heard(Progress(told.append, lambda *step: told.append(step))):
+        for name in each(["a", "b"]):
+            with part(1, 4, "half"):
+                assert name == "b" or list(each(range(2), "{}".format)) == [0, 1]
+        for _ in each(range(1), lambda i: "other"):
+            pass
+    for _ in each(range(3)):
+        told.append("nobody listens")
+    assert told == [
+        (0, 2, "a"), (0.25, 2, "a, half"), (0.25, 2, "a, half, 0"), (0.375, 2, "a, half"), (0.375, 2, "a, half, 1"),
+        (0.5, 2, "a, half"), (0.5, 2, "a"), (1, 2, ""), (1, 2, "b"), (1.25, 2, "b, half"), (1.5, 2, "b"), (2, 2, ""),
+        (0, 1, "other"), (1, 1, ""), *["nobody listens"] * 3,
+    ]  # fmt: skip
+
+
+def test_a_loop_after_a_loop_does_not_take_a_piece_back():
+    told = []
+    with heard(Progress(told.append, lambda done, pieces, note: told.append(done))), part(0, 1, ""):
+        for count in (4, 2):
+            for _ in each(range(count)):
+                pass
+    assert told == sorted(told)
+
+
+def test_another_loop_of_a_stage_is_timed_by_itself():
+    clock = Clock()
+    course = Course(clock)
+    course.stage("grouping")
+    for done in (0, 0.5, 0.5, 1.5):
+        course.step(done, 2, "a")
+        clock.now += 40
+    assert course.words() == "grouping, 1 of 2 (a), 2 min 40 s so far, about 0.0 s left"
+    course.step(0, 7, "trial")
+    assert course.words() == "grouping, 0 of 7 (trial), 2 min 40 s so far"
 
 
 def lines_of(clock, terminal=False):

@@ -11,7 +11,6 @@ from rdd_jax.app.methods.matching import Matching
 from rdd_jax.app.run_folder import Run
 from rdd_jax.errors import InputError
 from rdd_jax.networks.training import are_distributions
-from rdd_jax.progress import SILENT, Progress
 
 SMALL = {
     "ipc": 1,
@@ -86,17 +85,13 @@ def test_a_short_run_of_every_method_ends_above_its_start(way, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("way", RESUMED)
-def test_an_interrupted_run_ends_with_the_same_bytes_and_above_its_start(way, tmp_path):
+def test_an_interrupted_run_ends_with_the_same_bytes_and_above_its_start(way, stop_at, tmp_path):
     options = {"checkpoint_every": 15, "refresh_every": 10}
     outcome = distill(config(way, **options), tmp_path / "whole")
     assert accuracy(outcome.report) > TAUGHT
 
-    def stop(step, steps, loss):
-        if step >= 15:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        distill(config(way, **options), tmp_path / "run", progress=Progress(SILENT.stage, stop))
+        distill(config(way, **options), tmp_path / "run", progress=stop_at(15))
     assert Run(tmp_path / "run").metrics()[-1]["step"] < 30
     resumed = distill(Run(tmp_path / "run").config(), tmp_path / "run", resume=True).saved
     np.testing.assert_array_equal(resumed.synthetic.images, outcome.saved.synthetic.images)

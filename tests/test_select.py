@@ -11,7 +11,6 @@ from rdd_jax.app.methods import configured
 from rdd_jax.app.pieces import splits_of
 from rdd_jax.app.sections import SplitsOptions
 from rdd_jax.files import read_npz
-from rdd_jax.progress import SILENT, Progress
 from rdd_jax.selection import SCORES, SELECTIONS
 
 
@@ -189,18 +188,14 @@ def test_starts_that_do_not_fit_are_refused(coreset, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_importance_batches_train_and_resume_to_the_same_bytes(tmp_path):
+def test_importance_batches_train_and_resume_to_the_same_bytes(stop_at, tmp_path):
     options = {"unbiased": False, "importance": "squared-error", "pool": 300}
     config = configured(CONFIG, sampler="importance", steps=40, refresh_every=15, **options)
     whole = distill(config, tmp_path / "whole")
     assert accuracy(whole.report) > 0.8
 
-    def stop(now, steps, loss):
-        if now >= 20:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        distill(config, tmp_path / "cut", progress=Progress(SILENT.stage, stop))
+        distill(config, tmp_path / "cut", progress=stop_at(20))
     resumed = distill(config, tmp_path / "cut", resume=True)
     np.testing.assert_array_equal(resumed.saved.synthetic.images, whole.saved.synthetic.images)
 

@@ -21,7 +21,7 @@ from rdd_jax.datasets.preprocess import Prepared, prepare
 from rdd_jax.errors import InputError
 from rdd_jax.evaluation import evaluate_sets
 from rdd_jax.files import check_new
-from rdd_jax.progress import SILENT, Progress, Stages
+from rdd_jax.progress import SILENT, Progress, Stages, heard
 from rdd_jax.saving import SavedSet
 from rdd_jax.selection import IMPORTANCE, Certificate, Pool, Selection, certify, check_ipc, drawn_by
 from rdd_jax.types import Examples, Splits, Synthetic
@@ -76,7 +76,8 @@ def _distilled(config: Method, run: Run, resume: bool, held: ExitStack, progress
     _check_data(config, splits)
     prepared = prepare(splits, config.data.preprocess, config.data.zca_reg)
     kernel = pieces.kernel_of(config.kernel)
-    start = _start(config, prepared, kernel, stages)
+    with heard(progress):
+        start = _start(config, prepared, kernel, stages)
     config = filled(config, protect=start.grouped.protect)
     if not resume:
         run.create(config, environment(), splits)
@@ -172,4 +173,5 @@ def _certificate(config: Method, start: _Start, stages: Stages) -> Certificate |
         return None
     stages.begin("certifying")
     how = drawn_by(config.set.init, config.set.init_draw)
-    return certify(start.pool, start.selection, how, seed=config.seed)
+    with heard(stages.progress):
+        return certify(start.pool, start.selection, how, seed=config.seed)

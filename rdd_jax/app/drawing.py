@@ -110,7 +110,7 @@ class Drawn:
             self._warned = False
             self._bar.reset(self._task, description=name, total=None)
 
-        def step(done: int, pieces: int, note: str) -> None:
+        def step(done: int | float, pieces: int, note: str) -> None:
             self._course.step(done, pieces, note)
             self._bar.update(self._task, description=f"{self._course.name} {note}", completed=done, total=pieces)
             left = self._course.left

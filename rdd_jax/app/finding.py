@@ -20,7 +20,7 @@ from rdd_jax.grouping import FEATURES, split_names
 from rdd_jax.grouping.features import nystroem
 from rdd_jax.grouping.reference import outputs, squared_errors
 from rdd_jax.kernels import fc_ntk
-from rdd_jax.progress import SILENT, Progress, Stages
+from rdd_jax.progress import SILENT, Progress, Stages, heard
 from rdd_jax.types import Data
 
 __all__ = ["find"]
@@ -71,9 +71,10 @@ def find(config: Find, progress: Progress = SILENT) -> dict[str, Any]:
     prepared = prepare(splits, config.space.preprocess, config.space.zca_reg)
     stages.begin("grouping")
     grouped = Grouped(config.groups, config.seed, prepared)
-    grouped.fit(0)
-    stages.begin("measuring")
-    measured = _measured(config, prepared, grouped)
+    with heard(progress):
+        grouped.fit(0)
+        stages.begin("measuring")
+        measured = _measured(config, prepared, grouped)
     stages.begin("reporting")
     cells = _cells(measured, train, grouped.count // train.classes)
     values = {

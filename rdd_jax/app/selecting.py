@@ -16,7 +16,7 @@ from rdd_jax.app.reporting import described
 from rdd_jax.datasets.preprocess import Prepared, prepare
 from rdd_jax.errors import InputError
 from rdd_jax.files import check_new, write_bytes, write_json, write_npz
-from rdd_jax.progress import SILENT, Progress
+from rdd_jax.progress import SILENT, Progress, heard
 from rdd_jax.selection import (
     SCORES,
     Certificate,
@@ -52,16 +52,17 @@ def select(config: Select, progress: Progress = SILENT) -> dict[str, Any]:
     if choice.strata == "group":
         pieces.check_groups(config.groups, train)
     prepared = prepare(splits, config.data.preprocess, config.data.zca_reg)
-    progress.stage("grouping")
-    pool = pieces.pool_of(prepared, kernel, choice, _groups(config, prepared))
-    progress.stage("selecting")
-    start = time.perf_counter()
-    strata = strata_of(pool, choice.strata, choice.ipc)
-    selection = select_by_name(choice.method, choice.draw)(config.seed, pool, strata)
-    seconds = time.perf_counter() - start
-    progress.stage("certifying")
-    how = drawn_by(choice.method, choice.draw)
-    certificate = certify(pool, selection, how, choice.eps, choice.delta, seed=config.seed)
+    with heard(progress):
+        progress.stage("grouping")
+        pool = pieces.pool_of(prepared, kernel, choice, _groups(config, prepared))
+        progress.stage("selecting")
+        start = time.perf_counter()
+        strata = strata_of(pool, choice.strata, choice.ipc)
+        selection = select_by_name(choice.method, choice.draw)(config.seed, pool, strata)
+        seconds = time.perf_counter() - start
+        progress.stage("certifying")
+        how = drawn_by(choice.method, choice.draw)
+        certificate = certify(pool, selection, how, choice.eps, choice.delta, seed=config.seed)
     chosen = _write(out, picture, choice.method, train, selection)
     values = _values(config, len(chosen), seconds, certificate)
     write_json(report, values)

@@ -18,7 +18,7 @@ from rdd_jax.distill import Diverged, Info, State
 from rdd_jax.errors import InputError
 from rdd_jax.evaluation.metrics import accuracy
 from rdd_jax.kernels import krr
-from rdd_jax.progress import SILENT, Progress
+from rdd_jax.progress import SILENT, Progress, heard
 from rdd_jax.types import Examples, Synthetic
 
 __all__ = ["Steps", "with_solved_labels"]
@@ -32,7 +32,8 @@ def with_solved_labels(
     if config.label_kind != "solved" or not isinstance(options, SolvedOptions):
         return synthetic
     of, train, one_hot = synthetic.images, prepared.train, prepared.one_hot
-    labels = krr.label_solve(kernel, of, train, one_hot, options.reg, options.label_reg, step=progress.step)
+    with heard(progress):
+        labels = krr.label_solve(kernel, of, train, one_hot, options.reg, options.label_reg)
     return synthetic._replace(labels=labels)
 
 

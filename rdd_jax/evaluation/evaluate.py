@@ -15,7 +15,7 @@ from rdd_jax.evaluation import metrics
 from rdd_jax.evaluation.baselines import baselines
 from rdd_jax.evaluation.metrics import Cells
 from rdd_jax.kmeans import kmeans
-from rdd_jax.progress import SILENT, Progress
+from rdd_jax.progress import SILENT, Progress, heard
 from rdd_jax.selection import check_ipc
 from rdd_jax.types import Data, Synthetic, as_pixels
 
@@ -223,7 +223,8 @@ def evaluate_sets(
         ipc = ipc or max(1, len(synthetic.images) // train.classes)
         check_ipc(train.labels, ipc, train.class_names)
         progress.stage("choosing the baselines")
-        sets |= baselines(prepared.train, train.labels, train.classes, ipc, range(seeds))
+        with heard(progress):
+            sets |= baselines(prepared.train, train.labels, train.classes, ipc, range(seeds))
     results, tables = [], {}
     for name, learner in learners.items():
         progress.stage(f"evaluating by {name}")

@@ -10,6 +10,7 @@ from rdd_jax.grouping.base import Grouping, Groups, Subject
 from rdd_jax.grouping.features import pixels, texture
 from rdd_jax.kmeans import kmeans as kmeans_all
 from rdd_jax.kmeans import kmeans_within
+from rdd_jax.progress import each
 
 __all__ = ["clusters", "fine", "kmeans"]
 
@@ -79,7 +80,7 @@ def kmeans(
         if temperature > 0:
             code = _draw(seed, points, np.asarray(found.centres), labels, temperature)
         if k is None:
-            for c in range(subject.classes):
+            for c in each(range(subject.classes), lambda c: f"gaps in class {c + 1} of {subject.classes}"):
                 code[labels == c] = _merged(points[labels == c], code[labels == c], gap)
         return Groups(code, count)
 

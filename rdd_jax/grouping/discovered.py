@@ -9,6 +9,7 @@ gained and what it cost. It never sees a given group, nor validation or test dat
 
 from collections.abc import Mapping
 from itertools import combinations
+from operator import itemgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +21,7 @@ from rdd_jax.grouping.features import nystroem, texture
 from rdd_jax.grouping.learned import network
 from rdd_jax.grouping.predicted import spurious
 from rdd_jax.kernels import fc_ntk
+from rdd_jax.progress import each
 
 __all__ = ["Candidate", "discovered"]
 
@@ -109,7 +111,8 @@ def discovered(groupings: Mapping[str, Grouping] | None = None) -> Grouping:
     """
 
     def fit(seed: int, subject: Subject) -> Groups:
-        found = {name: _tidy(name, one.fit(seed, subject), subject) for name, one in (groupings or _views()).items()}
+        views = each((groupings or _views()).items(), itemgetter(0))
+        found = {name: _tidy(name, one.fit(seed, subject), subject) for name, one in views}
         found = {name: groups for name, groups in found.items() if groups.size > 1}
         nothing = Groups(np.zeros(len(subject.labels), np.int32), 1, protect=0.0)
         if not found:
@@ -117,7 +120,8 @@ def discovered(groupings: Mapping[str, Grouping] | None = None) -> Grouping:
         sets = [names for count in range(1, len(found) + 1) for names in combinations(found, count)]
         joined = {names: _joined([found[name] for name in names], subject) for names in sets}
         trial = _Trial(subject, [joined[(name,)] for name in found], seed)
-        told = {names: trial.candidate("+".join(names), joined[names]) for names in sets}
+        trials = each(sets, lambda names: f"trial of {'+'.join(names)}")
+        told = {names: trial.candidate("+".join(names), joined[names]) for names in trials}
         names = _best(told)
         rows = tuple(row._replace(chosen=key == names) for key, row in told.items())
         if names is None:

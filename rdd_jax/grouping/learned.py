@@ -13,6 +13,7 @@ from rdd_jax.contracts import Features
 from rdd_jax.grouping.features import blocks, principal
 from rdd_jax.kernels.gram import row_blocks
 from rdd_jax.networks import Network, convnet, training
+from rdd_jax.progress import each
 from rdd_jax.types import Subject, Synthetic, Training
 
 __all__ = ["network"]
@@ -53,8 +54,9 @@ def network(width: int = 32, epochs: int = 2, seed: int = 0) -> Features:
         model = convnet(subject.classes, depth, width)
         order = np.random.default_rng(seed).permutation(len(images))
         found = []
-        for number, half in enumerate(np.array_split(order, 2)):
-            rows = np.sort(half[:MOST])
+        halves = np.array_split(order, 2)
+        for number in each(range(2), lambda number: f"network {number + 1} of 2"):
+            rows = np.sort(halves[number][:MOST])
             taught = Synthetic(
                 jnp.concatenate([jnp.asarray(part) for part in blocks(_small, images[rows])]),
                 jax.nn.one_hot(subject.labels[rows], subject.classes),

@@ -11,6 +11,7 @@ from rdd_jax.grouping.clustered import RESTARTS
 from rdd_jax.grouping.features import nystroem, texture
 from rdd_jax.kernels import fc_ntk
 from rdd_jax.kmeans import kmeans_within
+from rdd_jax.progress import each
 
 __all__ = ["errors", "predicted", "spurious"]
 
@@ -94,7 +95,7 @@ def _self_train(
         ridge = RIDGE * np.trace(normal) / len(normal)
         solvers.append(np.linalg.inv(normal + ridge * np.eye(len(normal))))
     code, flow = labels.astype(np.int32), np.zeros((classes, classes))
-    for step in range(rounds + 1):
+    for step in each(range(rounds + 1), lambda step: f"round {step + 1} of {rounds + 1}"):
         new = np.empty_like(code)
         for f, half in enumerate(halves):
             target = np.eye(classes, dtype=np.float32)[code[fold == f]] - 1 / classes

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 
 from rdd_jax.contracts import Kernel
 from rdd_jax.errors import at_least
+from rdd_jax.progress import each
 
 __all__ = [
     "BUDGET",
@@ -24,6 +25,7 @@ __all__ = [
     "pad",
     "predict",
     "row_blocks",
+    "starts",
     "tiled",
 ]
 
@@ -67,12 +69,17 @@ def block_rows(features: int, columns: int, budget: int = BUDGET) -> int:
 def row_blocks(images: np.ndarray, rows: int) -> Iterator[tuple[slice, np.ndarray]]:
     """Blocks of ``rows`` images; the last one is padded by repetition, so that one shape is compiled."""
     rows = min(rows, len(images))
-    for start in range(0, len(images), rows):
+    for start in starts(len(images), rows):
         stop = min(start + rows, len(images))
         block = images[start:stop]
         if stop - start < rows:
             block = np.concatenate([block, images[: rows - (stop - start)]])
         yield slice(start, stop), block
+
+
+def starts(n: int, rows: int) -> Iterator[int]:
+    """Where the blocks of ``rows`` of ``n`` images begin; how far they are is told (`rdd_jax.progress.each`)."""
+    return each(range(0, n, rows), lambda start: f"{start:,} of {n:,} images")
 
 
 class CompiledKernel(NamedTuple):
@@ -114,7 +121,7 @@ def gram_trace(kernel: Kernel, images: Float[np.ndarray, "n h w c"]) -> float:
     """The trace of the Gram matrix, without the matrix."""
     diagonal, total = compile_kernel(kernel).diagonal, 0.0
     padded = pad(images, ROWS)
-    for start in range(0, len(padded), ROWS):
+    for start in starts(len(padded), ROWS):
         values = np.asarray(diagonal(jnp.asarray(padded[start : start + ROWS])), np.float64)
         total += float(values[: len(images) - start].sum())
     return total
@@ -124,7 +131,7 @@ def gram_matrix(kernel: Kernel, images: Float[np.ndarray, "n h w c"]) -> Float[n
     """The Gram matrix on the host, float64 in Fortran order."""
     compiled, n, padded = compile_kernel(kernel), len(images), pad(images, ROWS)
     full, everything = np.empty((n, n), np.float64, order="F"), jnp.asarray(padded)
-    for start in range(0, n, ROWS):
+    for start in starts(n, ROWS):
         x, stop = everything[start : start + ROWS], min(start + ROWS, n)
         full[:, start:stop] = np.asarray(compiled.cross(x, everything))[: stop - start, :n].T
         full[start:stop, start:stop] = np.asarray(compiled.own(x))[: stop - start, : stop - start]

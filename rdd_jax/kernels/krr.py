@@ -5,7 +5,6 @@ With ``K = k(S, S)``, ``m`` synthetic images and :math:`\lambda = reg \cdot tr(K
 .. math::  f(x) = k(x, S)\, \alpha, \quad \alpha = (K + \lambda I)^{-1} Y_S .
 """
 
-from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import NamedTuple
 
@@ -18,7 +17,6 @@ from jaxtyping import Array, Float
 from rdd_jax.contracts import Kernel
 from rdd_jax.errors import InputError
 from rdd_jax.kernels.gram import BUDGET, block_rows, compile_kernel, predict, row_blocks
-from rdd_jax.progress import SILENT
 from rdd_jax.types import Synthetic
 
 __all__ = ["Regressor", "check_positive_definite", "factor", "fit", "label_solve", "ridge", "solve"]
@@ -112,7 +110,6 @@ def label_solve(
     reg: float = 1e-6,
     label_reg: float = 1e-8,
     budget: int = BUDGET,
-    step: Callable[[int, int, str], None] = SILENT.step,
 ) -> Float[Array, "m k"]:
     r"""The synthetic labels that fit all real data best, in closed form.
 
@@ -125,7 +122,6 @@ def label_solve(
 
     Args:
       support: the synthetic images ``S``; ``images`` ``[n, h, w, c]`` and ``labels`` ``[n, k]`` the real data.
-      step: told after every block how many of the real examples were seen; see `rdd_jax.progress.Progress`.
 
     Raises:
       InputError: the Gram matrix is not positive definite.
@@ -142,7 +138,6 @@ def label_solve(
         a, b = _moments(kernel)(jnp.asarray(block), y, weight, support)
         second += np.asarray(a, np.float64)
         first += np.asarray(b, np.float64)
-        step(where.stop, len(images), "")
     n = len(images)
     whiten = partial(scipy.linalg.solve_triangular, cholesky, lower=True)
     penalty = label_reg * mean * np.eye(m)

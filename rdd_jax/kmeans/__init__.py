@@ -15,6 +15,7 @@ from jaxtyping import Array, Int
 from rdd_jax.errors import InputError, at_least
 from rdd_jax.kmeans.lloyd import Clusters, fit
 from rdd_jax.kmeans.lloyd import nearest as nearest_centres
+from rdd_jax.progress import each
 from rdd_jax.types import PRNGKey
 
 __all__ = ["Clusters", "assign", "kmeans", "kmeans_within"]
@@ -113,13 +114,13 @@ def kmeans_within(
     labels = np.asarray(labels)
     size = int(_class_sizes(labels, len(points), classes, k).max())
     assignment = np.empty(len(points), np.int32)
-    found = []
-    for c, class_key in enumerate(jax.random.split(key, classes)):
+    found, class_keys = [], jax.random.split(key, classes)
+    for c in each(range(classes), lambda c: f"k-means in class {c + 1} of {classes}"):
         members = np.flatnonzero(labels == c)
         padded = np.pad(members, (0, size - len(members)), constant_values=members[0])
         rows = jnp.asarray(points[padded])
         weight = jnp.asarray(np.arange(size) < len(members), rows.dtype)
-        keys = [class_key, *(jax.random.fold_in(class_key, i) for i in range(1, restarts))]
+        keys = [class_keys[c], *(jax.random.fold_in(class_keys[c], i) for i in range(1, restarts))]
         one = min(
             (fit(k_, rows, weight, None, iterations, tolerance, k) for k_ in keys), key=lambda c: float(c.inertia)
         )

@@ -12,6 +12,7 @@ import numpy as np
 from rdd_jax.contracts import Draw, Score, Select
 from rdd_jax.errors import check_one_of
 from rdd_jax.kernels import linear
+from rdd_jax.progress import each
 from rdd_jax.registry import Registry
 from rdd_jax.selection import greedy, scores
 from rdd_jax.selection.base import STRATA, Pool, Selection, Strata, check_ipc, strata_of
@@ -59,7 +60,7 @@ def scored(score: Score, draw: Draw, of_the_whole: bool = False) -> Select:
         if of_the_whole and not strata.apart:
             values = score(seed, pool, int(strata.take.sum()))
         else:
-            for members, m in strata.live:
+            for members, m in each(list(strata.live), lambda one: f"stratum of {len(one[0]):,} images"):
                 values[members] = score(seed, pool.take(members), m)
         return by_score(seed, values, strata, draw)
 

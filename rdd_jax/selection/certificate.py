@@ -33,6 +33,7 @@ from jaxtyping import Float
 from rdd_jax.contracts import Kernel
 from rdd_jax.errors import InputError
 from rdd_jax.kernels.gram import compile_kernel, row_blocks
+from rdd_jax.progress import part
 from rdd_jax.selection.base import Pool, Selection
 from rdd_jax.selection.sensitivity import LANDMARKS, sensitivity
 
@@ -138,7 +139,8 @@ def certify(
       InputError: ``eps`` or ``delta`` out of range; see `scores.sensitivity`.
     """
     check_promise(eps, delta)
-    known = sensitivity(pool, seed)
+    with part(0, 3, "sensitivities"):
+        known = sensitivity(pool, seed)
     m, k, dimension = len(selection.index), pool.classes, known.effective_dimension
     size = enough = None
     if drawn is not None:
@@ -149,7 +151,10 @@ def certify(
         if np.isfinite(bound):
             size, enough = needed(bound, dimension, k, eps, delta), bought(bound, dimension, k, m, delta)
     landmarks = np.random.default_rng([seed, 1]).permutation(len(pool))[:LANDMARKS]
-    errors = Errors(pool, selection, known.ridge, np.sort(landmarks))
+    with part(1, 3, "errors"):
+        errors = Errors(pool, selection, known.ridge, np.sort(landmarks))
+    with part(2, 3, "random regressors"):
+        met = float(np.max(errors.random(queries, seed)))
     return Certificate(
         dimension,
         known.total,
@@ -160,7 +165,7 @@ def certify(
         m,
         enough,
         drawn == "independent",
-        float(np.max(errors.random(queries, seed))),
+        met,
         errors.worst(),
         queries,
         len(landmarks),

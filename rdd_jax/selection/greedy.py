@@ -12,8 +12,9 @@ import numpy as np
 from rdd_jax.contracts import Kernel, Select
 from rdd_jax.grouping.features import principal
 from rdd_jax.kernels import linear
-from rdd_jax.kernels.gram import ROWS, compile_kernel, pad
+from rdd_jax.kernels.gram import ROWS, compile_kernel, pad, starts
 from rdd_jax.kmeans import kmeans_within
+from rdd_jax.progress import each
 from rdd_jax.selection.base import Pool, Selection, Strata
 
 __all__ = ["cholesky", "herding", "kmeans", "within"]
@@ -69,7 +70,7 @@ def herding(kernel: Kernel, images: np.ndarray, m: int) -> Choice:
     diagonal = np.asarray(compiled.diagonal(everything), np.float64)[: len(images)]
     total, free = np.zeros(len(images)), np.ones(len(images), bool)
     chosen = np.empty(m, np.int64)
-    for i in range(m):
+    for i in each(range(m), lambda i: f"image {i + 1} of {m}"):
         # |mean - (total + phi) / (i + 1)|^2 up to a constant and a factor
         cost = diagonal + 2 * total - 2 * (i + 1) * mean
         chosen[i] = np.where(free, cost, np.inf).argmin()
@@ -84,7 +85,7 @@ def _mean_embedding(kernel: Kernel, images: np.ndarray, everything: jax.Array) -
         return flat @ flat.mean(0, dtype=np.float64)
     n, cross = len(images), compile_kernel(kernel).cross
     mean = np.empty(len(everything))
-    for start in range(0, len(everything), ROWS):
+    for start in starts(len(everything), ROWS):
         block = slice(start, start + ROWS)
         mean[block] = np.asarray(cross(everything[block], everything))[:, :n].mean(1, dtype=np.float64)
     return mean[:n]
@@ -106,7 +107,7 @@ def cholesky(kernel: Kernel, images: np.ndarray, m: int, rng: np.random.Generato
     left = np.asarray(compiled.diagonal(everything), np.float64)[: len(images)]
     floor = 1e-10 * left.max()
     free, rows, chosen = np.ones(len(images), bool), np.zeros((m, len(images))), np.empty(m, np.int64)
-    for i in range(m):
+    for i in each(range(m), lambda i: f"image {i + 1} of {m}"):
         chance = np.where(free, np.maximum(left, floor), 0)  # duplicates of pivots last, but not never
         chosen[i] = chance.argmax() if rng is None else rng.choice(len(chance), p=chance / chance.sum())
         pivot = left[chosen[i]]
@@ -125,7 +126,8 @@ def within(choose: Callable[[int, Kernel, np.ndarray, int], Choice]) -> Select:
     def select(seed: int, pool: Pool, strata: Strata) -> Selection:
         index, weight = [], []
         score, probability = np.zeros(len(pool)), np.zeros(len(pool))
-        for s, (members, m) in enumerate(strata.live):
+        live = each(list(strata.live), lambda one: f"stratum of {len(one[0]):,} images")
+        for s, (members, m) in enumerate(live):
             own_seed = int(np.random.SeedSequence([seed, s]).generate_state(1)[0])
             member, stands_for, score[members] = choose(own_seed, pool.kernel, pool.images[members], m)
             index.append(members[member])

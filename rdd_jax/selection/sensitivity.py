@@ -25,6 +25,7 @@ from scipy.linalg import lapack
 from rdd_jax.contracts import Kernel
 from rdd_jax.errors import InputError, at_least
 from rdd_jax.kernels.gram import compile_kernel, gram_matrix, gram_trace, row_blocks
+from rdd_jax.progress import each, part
 from rdd_jax.selection.base import Pool
 
 __all__ = [
@@ -157,8 +158,10 @@ def krr_sensitivity_bound(
     n, z = len(images), min(landmarks, len(images))
     labels = np.asarray(labels, np.float64)
     order = np.random.default_rng(seed).permutation(n)
-    leverage, residual, optimum = from_landmarks(kernel, images, labels, ridge, order[:z])
-    below, own = _blocks_optimum(kernel, images, labels, ridge, np.array_split(order, -(-n // z)))
+    with part(0, 2, "landmarks"):
+        leverage, residual, optimum = from_landmarks(kernel, images, labels, ridge, order[:z])
+    with part(1, 2, "optima"):
+        below, own = _blocks_optimum(kernel, images, labels, ridge, np.array_split(order, -(-n // z)))
     least = below - own
     # The mixture u (cost of Z) + (1 - u) (least) with the smallest supremum.
     gain = np.maximum(least - optimum, 0)
@@ -204,7 +207,7 @@ def _blocks_optimum(
 ) -> tuple[float, np.ndarray]:
     """A lower bound of the optimum, and how much of it goes when each example is taken out."""
     below, own = 0.0, np.empty(len(images))
-    for block in blocks:
+    for block in each(blocks, lambda block: f"block of {len(block):,} images"):
         share = ridge * len(block) / len(images)
         gram = np.array(compile_kernel(kernel).own(jnp.asarray(images[block])), np.float64, order="F")
         inverse, alpha = _factored(gram, labels[block], share)
@@ -233,5 +236,8 @@ def sensitivity(pool: Pool, seed: int = 0) -> Sensitivity:
 def _sensitivity(pool: Pool, exact: bool, seed: int) -> Sensitivity:
     ridge = pool.ridge * gram_trace(pool.kernel, pool.images)
     if exact:
-        return _exact(gram_matrix(pool.kernel, pool.images), pool.one_hot.astype(np.float64), ridge)
+        with part(0, 2, "Gram matrix"):
+            gram = gram_matrix(pool.kernel, pool.images)
+        with part(1, 2, "factor"):
+            return _exact(gram, pool.one_hot.astype(np.float64), ridge)
     return krr_sensitivity_bound(pool.kernel, pool.images, pool.one_hot, ridge, pool.landmarks or LANDMARKS, seed)
