@@ -1,5 +1,8 @@
 """Damaged files of every kind: what is read is data, and all else is refused by name. Nothing hangs, nothing is huge.
 
+Of damaged checkpoints a run goes on from one that is whole, or says in a line which to delete: never from wrong
+numbers.
+
 `RDD_FUZZ` is how many times more damage is tried than usual: at 20 every loader reads 10,000 damaged archives,
 and 2,000 more whose checksums are right.
 """
@@ -7,9 +10,12 @@ and 2,000 more whose checksums are right.
 import io
 import os
 import resource
+import shutil
 import warnings
 import zipfile
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -18,10 +24,12 @@ from hypothesis.extra import numpy as npst
 from PIL import Image
 
 from rdd_jax import datasets
+from rdd_jax.app.checkpoint import Checkpoints, Saved
+from rdd_jax.app.cli import main
 from rdd_jax.datasets.preprocess import fit
 from rdd_jax.errors import InputError
 from rdd_jax.saving import SavedSet, foreign_set, load_set
-from rdd_jax.types import Data, Splits, Synthetic, centred_one_hot
+from rdd_jax.types import Data, Splits, State, Synthetic, centred_one_hot
 
 TIMES = float(os.environ.get("RDD_FUZZ", "1"))
 GREW_MOST = 2**30
@@ -204,3 +212,150 @@ def test_any_arrays_are_read_or_refused_by_name(loader, data, tmp_path_factory):
             read(file)
         except InputError as error:
             one_line(error)
+
+
+# --- checkpoints ---------------------------------------------------------------------------------------
+
+
+def saved(step):
+    rng = np.random.default_rng(step)
+    images = jnp.asarray(rng.standard_normal((20, 8, 8, 1)), jnp.float32)
+    state = State({"images": images}, {}, {"moments": images**2}, jnp.asarray(step))
+    return Saved(state, jnp.asarray(rng.integers(0, 9, 1300)), jnp.asarray(9), jnp.asarray(rng.random(1300)))
+
+
+def restored(folder):
+    """Of which step the state is, and every number of it."""
+    checkpoints = Checkpoints(folder)
+    found = checkpoints.restore(saved(0))
+    checkpoints.close()
+    step = int(found.state.step)
+    jax.tree.map(np.testing.assert_array_equal, found, saved(step))
+    return step
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The folder of two checkpoints."""
+    folder = tmp_path_factory.mktemp("whole") / "checkpoints"
+    checkpoints = Checkpoints(folder)
+    for step in (1, 2):
+        checkpoints.save(saved(step))
+    checkpoints.close()
+    return folder
+
+
+def flipped(rng, content):
+    content = bytearray(content)
+    content[rng.integers(len(content))] ^= 1 << int(rng.integers(8))
+    return bytes(content)
+
+
+def put(content):
+    return lambda rng, file, others: file.write_bytes(content(rng, file.read_bytes()))
+
+
+def in_its_place(folder):
+    def damage(rng, file, others):
+        place = file.parent if folder else file
+        shutil.rmtree(place) if folder else place.unlink()
+        place.write_bytes(b"x") if folder else place.mkdir()
+
+    return damage
+
+
+DAMAGE = {
+    "changed": put(damaged),
+    "a bit flipped": put(flipped),
+    "empty": put(lambda rng, content: b""),
+    "cut": put(lambda rng, content: content[: rng.integers(len(content))]),
+    "swapped": lambda rng, file, others: shutil.copyfile(others[rng.integers(len(others))], file),
+    "deleted": lambda rng, file, others: file.unlink(),
+    "its folder deleted": lambda rng, file, others: shutil.rmtree(file.parent),
+    "a folder in its place": in_its_place(folder=False),
+    "a file in the place of its folder": in_its_place(folder=True),
+}
+
+
+def broken(how, rng, folder):
+    """Damages one file of the newest checkpoint, or of the older one now and then."""
+    step = "2" if rng.random() < 0.8 else "1"
+    files = sorted(file for file in (folder / step).rglob("*") if file.is_file())
+    others = sorted(file for file in folder.rglob("*") if file.is_file())
+    DAMAGE[how](rng, files[rng.integers(len(files))], others)
+
+
+# TensorStore's threads go on for a while after Orbax has raised, and then find nobody to tell.
+LATE = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@LATE
+@pytest.mark.parametrize("how", DAMAGE)
+def test_a_damaged_checkpoint_is_as_it_was_or_refused_by_name(how, whole, tmp_path):
+    rng, refused, folder = np.random.default_rng(0), [], tmp_path / "checkpoints"
+    for _ in range(round(15 * TIMES)):
+        shutil.copytree(whole, folder)
+        broken(how, rng, folder)
+        try:
+            assert restored(folder) in (1, 2)
+        except InputError as error:
+            one_line(error)
+            refused.append(str(error))
+            shutil.rmtree(folder / "2")
+            assert restored(folder) == 1  # the remedy is true
+        shutil.rmtree(folder)
+    assert all(str(folder / "2") in line and "delete that folder to resume from" in line for line in refused)
+
+
+@LATE
+def test_damaged_runs_resume_to_the_same_bytes_or_are_refused_in_a_line(tmp_path, capsys):
+    np.savez(tmp_path / "own.npz", images=np.random.default_rng(0).random((40, 4, 4, 1)), labels=np.arange(40) % 2)
+    quick = ["--ipc", "1", "--steps", "2", "--batch", "10", "--checkpoint-every", "1", "--no-baselines"]
+    out = tmp_path / "run"
+    assert main(["distill", "kip", "--data", str(tmp_path / "own.npz"), *quick, "--out", str(out)]) == 0
+    expected = (out / "synthetic.npz").read_bytes()
+    for name in ("report.json", "synthetic.npz"):
+        (out / name).unlink()
+    rng, codes = np.random.default_rng(1), []
+    kinds = [*DAMAGE] * round(TIMES) if TIMES > 1 else ["a bit flipped", "cut", "its folder deleted"]
+    for how in kinds:
+        one = tmp_path / "one"
+        shutil.copytree(out, one)
+        broken(how, rng, one / "checkpoints")
+        capsys.readouterr()
+        codes.append(main(["distill", "--resume", str(one)]))
+        if codes[-1] == 2:
+            assert len(capsys.readouterr().err.splitlines()) == 1
+            shutil.rmtree(one / "checkpoints" / "2")
+            assert main(["distill", "--resume", str(one)]) == 0
+        assert (one / "synthetic.npz").read_bytes() == expected
+        shutil.rmtree(one)
+    assert {0, 2} == set(codes)
+
+
+# --- what the system would not write -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("most", [100, 1500, 4000])
+def test_a_checkpoint_that_the_system_will_not_write_is_an_error_of_the_system(most, tmp_path):
+    """Whoever finds out: Python, which makes the files about it, or TensorStore, which writes the arrays."""
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, hard))
+    try:
+        with pytest.raises(OSError, match=r"a checkpoint cannot be written \(File too large\)") as caught:
+            checkpoints.save(saved(1))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert caught.value.filename == str(tmp_path / "checkpoints")
+
+
+def test_a_file_in_the_place_of_the_folder_is_found_before_the_first_step(tmp_path):
+    (tmp_path / "checkpoints").write_text("mine")
+    with pytest.raises(OSError, match="File exists"):
+        Checkpoints(tmp_path / "checkpoints")
+
+
+def test_mistakes_of_the_program_are_no_errors_of_the_system(tmp_path):
+    with pytest.raises(ValueError, match="Unsupported type"):
+        Checkpoints(tmp_path / "checkpoints").save(saved(1)._replace(loss=jax.ShapeDtypeStruct((3,), jnp.float32)))

@@ -285,7 +285,7 @@ def test_a_checkpoint_that_cannot_be_written_is_told_in_a_line(made, tmp_path, c
     out = tmp_path / "run"
 
     def full(*arguments, **options):
-        raise ValueError("RESOURCE_EXHAUSTED: No space left on device\n[source locations]")
+        raise ValueError("RESOURCE_EXHAUSTED: Failed to write 9 bytes [os_error_code='28']\n[source locations]")
 
     with monkeypatch.context() as patch:
         patch.setattr("orbax.checkpoint.CheckpointManager.save", full)

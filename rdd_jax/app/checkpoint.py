@@ -1,10 +1,13 @@
 """Saving and taking up a run's state, with Orbax: whole or not at all."""
 
 import errno
+import hashlib
+import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -38,45 +41,73 @@ class Checkpoints:
         self.folder = folder
         options = ocp.CheckpointManagerOptions(max_to_keep=2, enable_async_checkpointing=False)
         with self._writing():
+            folder.mkdir(parents=True, exist_ok=True)
             self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
 
     def save(self, saved: Saved) -> None:
-        """Saves under the state's step; a step already saved is left alone."""
+        """Saves under the state's step; a step already saved is left alone.
+
+        Raises:
+          OSError: the system would not write.
+        """
         step = int(saved.state.step)
         if step not in self._manager.all_steps():
             with self._writing():
-                self._manager.save(step, args=ocp.args.StandardSave(saved), force=True)
+                self._manager.save(step, args=ocp.args.StandardSave(_sealed(saved)), force=True)
                 self._manager.wait_until_finished()
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """Raises `OSError` where a checkpoint cannot be written: TensorStore has other names for a full disk."""
+        """Errors of the system within the block are an `OSError` that names the folder."""
         try:
             yield
         except Exception as error:
-            raise OSError(errno.EIO, f"a checkpoint cannot be written ({error})", str(self.folder)) from error
+            code = _system_code(error)
+            if code is None:
+                raise
+            told = f"a checkpoint cannot be written ({os.strerror(code)})"
+            raise OSError(code, told, str(self.folder)) from error
 
     def restore(self, like: Saved) -> Saved | None:
         """The newest one, in the form of ``like``; None where none was saved yet.
 
         Raises:
-          InputError: the newest checkpoint cannot be read, or holds a state of another form.
+          InputError: the newest checkpoint cannot be read, is not what was saved, or is of another form.
         """
         step = self._manager.latest_step()
         if step is None:
             return None
-        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+        named = f"checkpoint {str(self.folder / str(step))!r}"
+        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, _sealed(like))
         try:
-            restored = self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
+            found = self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
         # Orbax and TensorStore raise a dozen unrelated types for a file that is cut short or missing.
         except Exception as error:
-            raise InputError(
-                f"checkpoint {str(self.folder / str(step))!r} is truncated or broken "
-                f"({type(error).__name__}): delete that folder to resume from the one before"
-            ) from error
-        if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(restored) if leaf.dtype.kind == "f"):
-            raise InputError(f"checkpoint {str(self.folder / str(step))!r} holds NaN or infinite values: delete it")
-        return restored
+            if _system_code(error) in (errno.EACCES, errno.EPERM):
+                raise InputError(f"{named} cannot be read (no permission): allow it, and resume again") from error
+            raise InputError(f"{named} is truncated or broken ({type(error).__name__}): {REMEDY}") from error
+        if not np.array_equal(found["digest"], _sealed(found["saved"])["digest"]):
+            raise InputError(f"{named} is broken, it does not hold what was saved: {REMEDY}")
+        return found["saved"]
 
     def close(self) -> None:
         self._manager.close()
+
+
+REMEDY = "delete that folder to resume from the one before"
+
+
+def _sealed(saved: Saved) -> dict[str, Any]:
+    """With a digest of every number: TensorStore does not notice a changed bit."""
+    digest = hashlib.blake2b(digest_size=16)
+    for leaf in jax.tree.leaves(saved):
+        digest.update(np.asarray(leaf).tobytes())
+    return {"saved": saved, "digest": np.frombuffer(digest.digest(), np.uint8)}
+
+
+def _system_code(error: Exception) -> int | None:
+    """The number of an error of the system; TensorStore raises a `ValueError` with it in the text."""
+    if isinstance(error, OSError):
+        return error.errno
+    found = re.search(r"os_error_code='(\d+)'", str(error))
+    return None if found is None else int(found[1])

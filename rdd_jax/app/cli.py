@@ -6,6 +6,7 @@ command is known, so that ``rdd --help`` is quick.
 """
 
 import errno
+import logging
 import os
 import sys
 import warnings
@@ -107,7 +108,7 @@ def _flush() -> None:
 
 @contextmanager
 def _notes() -> Iterator[None]:
-    """Within the block an `InputWarning` is one line on standard error."""
+    """Within the block an `InputWarning` is one line on standard error; what Orbax logs is not shown, but raised."""
 
     def show(message: Warning | str, category: type[Warning], *where: Any) -> None:
         if issubclass(category, InputWarning):
@@ -118,6 +119,8 @@ def _notes() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("always", InputWarning)
         usual, warnings.showwarning = warnings.showwarning, show
+        for name in ("absl", "asyncio"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         yield
 
 

@@ -25,10 +25,13 @@ def _handled(by: Callable[[int, object], None]) -> Iterator[None]:
 
 
 def _said_again(lost: "sys.UnraisableHookArgs") -> None:
-    """An interrupt that came within a callback of the garbage collector is lost there: it comes again."""
+    """An interrupt that came within a callback of the garbage collector is lost there: it comes again.
+
+    What TensorStore says late about a damaged checkpoint is no news: Orbax has raised already.
+    """
     if isinstance(lost.exc_value, KeyboardInterrupt):
         threading.Timer(0.01, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT)).start()
-    else:
+    elif "Event loop is closed" not in str(lost.exc_value):
         sys.__unraisablehook__(lost)
 
 
