@@ -4,10 +4,19 @@ import unicodedata
 from collections import Counter
 
 import numpy as np
+from jaxtyping import Array
 
 from rdd_jax.errors import InputError
 
-__all__ = ["PIXELS_MOST", "check_codes", "check_images", "check_names", "check_pixels", "whole_numbers"]
+__all__ = [
+    "PIXELS_MOST",
+    "are_distributions",
+    "check_codes",
+    "check_images",
+    "check_names",
+    "check_pixels",
+    "whole_numbers",
+]
 
 FLOAT_MOST = 2.0**53
 """Beyond it a float64 need not be the integer that was meant."""
@@ -86,3 +95,9 @@ def whole_numbers(codes: np.ndarray, what: str) -> np.ndarray:
     if codes.size and codes.max() > np.iinfo(np.int64).max:
         raise InputError(f"{what} hold {codes.max()}: give smaller integers, best 0, 1, 2, ...")
     return codes.astype(np.int64)
+
+
+def are_distributions(labels: np.ndarray | Array, tolerance: float = 1e-4) -> bool:
+    """Whether every row of ``labels + 1/k``, of centred labels ``[n, k]``, is a distribution over the classes."""
+    p = np.asarray(labels) + 1 / labels.shape[1]
+    return bool((p > -tolerance).all() and np.allclose(p.sum(1), 1, atol=tolerance))

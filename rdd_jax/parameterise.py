@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
+from rdd_jax.checks import are_distributions
 from rdd_jax.errors import InputError, at_least, choose
 from rdd_jax.registry import Registry
 from rdd_jax.types import Synthetic
@@ -70,8 +71,8 @@ class _Coding(NamedTuple):
 
 def _logits(labels: Labels) -> Labels:
     classes = labels.shape[1]
-    given = np.asarray(labels) + 1 / classes
-    if given.min() < -1e-5 or np.abs(given.sum(1) - 1).max() > 1e-3:
+    if not are_distributions(labels):
+        given = np.asarray(labels) + 1 / classes
         raise InputError(
             f"soft labels start from labels + 1/{classes} of {given.min():.3g} to {given.max():.3g}, which are no "
             "distributions over the classes: start from one-hot labels, or choose labels that are learned"

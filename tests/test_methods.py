@@ -9,8 +9,8 @@ from rdd_jax.app.distilling import distill
 from rdd_jax.app.methods import METHODS, configured
 from rdd_jax.app.methods.matching import Matching
 from rdd_jax.app.run_folder import Run
+from rdd_jax.checks import are_distributions
 from rdd_jax.errors import InputError
-from rdd_jax.networks.training import are_distributions
 
 SMALL = {
     "ipc": 1,

@@ -35,23 +35,23 @@ EVALUATION = {"eval_average": 0.0, "baselines": True, "corruptions": ""}
 PUBLISHED = {
     "kip": COMMON | LABELS | KERNEL | MEAN | EVALUATION | {"batch": 5000, "sampler": "uniform"}
     | {"optimizer": "adam", "lr": 0.04, "grouping": "none", "label_reg": 1e-8}
-    | {"learners": "krr", "eval_epochs": 300, "eval_augment": "none", "init_strata": "class"},
+    | {"learners": "krr", "eval_epochs": 301, "eval_augment": "none", "init_strata": "class"},
     "dc": COMMON | LABELS | KERNEL | NETWORK | TRAINING | MEAN | EVALUATION
     | {"batch": 256, "sampler": "stratified", "optimizer": "sgd", "lr": 0.1, "grouping": "class"}
     | {"net_period": 10, "net_epochs": 50, "distance": "cosine", "siamese": "none", "init_strata": "class"}
-    | {"eval_epochs": 300, "eval_augment": "none"},
+    | {"eval_epochs": 301, "eval_augment": "none"},
     "dsa": COMMON | LABELS | KERNEL | NETWORK | TRAINING | MEAN | EVALUATION
     | {"batch": 256, "sampler": "stratified", "optimizer": "sgd", "lr": 0.1, "grouping": "class"}
     | {"net_period": 10, "net_epochs": 50, "distance": "cosine", "siamese": SIAMESE, "init_strata": "class"}
-    | {"eval_epochs": 1000, "eval_augment": "dsa"},
+    | {"eval_epochs": 1001, "eval_augment": "dsa"},
     "dm": COMMON | KERNEL | NETWORK | MEAN | EVALUATION
     | {"batch": 256, "sampler": "stratified", "optimizer": "sgd", "lr": 1.0, "grouping": "class"}
-    | {"siamese": SIAMESE, "init_strata": "class", "eval_epochs": 1000, "eval_augment": "dsa"},
+    | {"siamese": SIAMESE, "init_strata": "class", "eval_epochs": 1001, "eval_augment": "dsa"},
     "rdd": COMMON | LABELS | KERNEL | NETWORK | TRAINING | EVALUATION
     | {"batch": 256, "sampler": "stratified", "optimizer": "sgd", "lr": 1.0, "grouping": "class"}
     | {"net_period": 2, "net_steps": 8, "net_groups": "nearest", "within": "cvar", "across": "mean+max", "tau": 0.8}
     | {"distance": "cosine", "siamese": SIAMESE, "init_strata": "class", "eval_epochs": 1500, "eval_augment": "dsa"},
-    "label-solve": {"ipc": 10, "init": "random", "label_reg": 1e-8, "learners": "krr", "eval_epochs": 300} | KERNEL,
+    "label-solve": {"ipc": 10, "init": "random", "label_reg": 1e-8, "learners": "krr", "eval_epochs": 301} | KERNEL,
 }  # fmt: skip
 PHOTOGRAPHS = Data(np.zeros((2, 4, 4, 3), np.uint8), np.array([0, 1], np.int32), ("a", "b"))
 CHARACTERS = dataclasses.replace(PHOTOGRAPHS, mirror=False)
@@ -143,12 +143,12 @@ def test_a_step_sees_256_real_images_of_every_class(name, classes):
 @pytest.mark.parametrize("name", ["dsa", "dm"])
 def test_digits_and_letters_are_not_mirrored(name):
     found = spelt(configured(name), CHARACTERS)
-    assert (found["siamese"], found["eval_augment"], found["eval_epochs"]) == (DIGITS, "dsa-no-flip", 1000)
+    assert (found["siamese"], found["eval_augment"], found["eval_epochs"]) == (DIGITS, "dsa-no-flip", 1001)
     assert spelt(configured(name, siamese="crop"), CHARACTERS)["siamese"] == "crop"
 
 
 @pytest.mark.parametrize(
-    "data, expected", [("mnist", ("dc", 1000)), ("mnist:3.0.1", ("dc", 1000)), ("cifar10", ("none", 300))]
+    "data, expected", [("mnist", ("dc", 1001)), ("mnist:3.0.1", ("dc", 1001)), ("cifar10", ("none", 301))]
 )
 def test_networks_of_dc_are_trained_as_published_for_the_data(data, expected):
     found = spelt(configured("dc", data=data))

@@ -296,6 +296,36 @@ def test_a_checkpoint_that_cannot_be_written_is_told_in_a_line(made, tmp_path, c
     assert (out / "synthetic.npz").read_bytes() == (made / "run" / "synthetic.npz").read_bytes()
 
 
+# --- the files of a run ------------------------------------------------------------------------------
+
+BESIDE = {"--init": "start.npz", "--grouping": "groups.npz", "--init ": "run"}
+
+
+@pytest.mark.parametrize("option", BESIDE)
+def test_a_run_is_resumed_with_the_files_that_it_was_started_with(option, made, tmp_path, capsys):
+    data = np.load(made / "own.npz")
+    np.savez(tmp_path / "start.npz", images=data["images"][:2], labels=data["labels"][:2])
+    np.savez(tmp_path / "groups.npz", codes=np.arange(len(data["labels"])) // 2 % 2)
+    shutil.copytree(made / "run", tmp_path / "run")
+    file, out = tmp_path / BESIDE[option], Run(tmp_path / "out")
+    start = ["--data", str(made / "own.npz"), *QUICK, option.strip(), str(file), "--out", str(out.folder)]
+    assert main(["distill", "kip", *start]) == 0
+    expected = (out.folder / "synthetic.npz").read_bytes()
+    unfinish(out)
+    held = file / "synthetic.npz" if file.is_dir() else file
+    whole, arrays = held.read_bytes(), dict(np.load(held))
+    changed = "codes" if "codes" in arrays else "images"
+    np.savez(held, **(arrays | {changed: arrays[changed][::-1]}))
+    before = {path: path.read_bytes() for path in out.folder.rglob("*") if path.is_file()}
+    error = said(capsys, 2, *resume(out))
+    assert str(held) in error
+    assert "is not what it was" in error
+    assert {path: path.read_bytes() for path in out.folder.rglob("*") if path.is_file()} == before
+    held.write_bytes(whole)
+    assert main(resume(out)) == 0
+    assert (out.folder / "synthetic.npz").read_bytes() == expected
+
+
 # --- the data of a run -------------------------------------------------------------------------------
 
 

@@ -135,6 +135,23 @@ def test_nothing_is_overwritten(tmp_path, capsys):
     assert not (tmp_path / "set.npz").exists()
 
 
+def test_a_subset_that_lacks_classes_says_so(tmp_path, capsys):
+    lacking, complete, own = tmp_path / "all.npz", tmp_path / "class.npz", tmp_path / "own.npz"
+    images = np.random.default_rng(0).integers(0, 256, (80, 4, 4, 1), dtype=np.uint8)
+    np.savez(own, images=images, labels=np.arange(80) % 8)
+    quick = ["--data", own, "--method", "random", "--ipc", 1]
+    assert select("--strata", "all", *quick, "--out", lacking) == 0
+    missing = sorted({*range(8)} - {*read_npz(lacking)["labels"].tolist()})
+    assert (
+        f"rdd: the subset has no image of {len(missing)} of 8 classes ('{missing[0]}' is one), so that `rdd evaluate` "
+        "refuses it: choose --strata class, or a larger --ipc\n"
+    ) in capsys.readouterr().err
+    assert main(["evaluate", str(lacking), "--data", str(own)]) == 2
+    assert f"no image of class {missing[0]}" in capsys.readouterr().err
+    assert select("--strata", "class", *quick, "--out", complete) == 0
+    assert "no image" not in capsys.readouterr().err
+
+
 # --- distilling from selections and files ------------------------------------------------------------
 
 CONFIG = configured("kip", ipc=2, steps=20, batch=200, seeds=1, baselines=False, checkpoint_every=10)

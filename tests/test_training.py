@@ -56,13 +56,13 @@ def test_targets_forgive_one_in_ten_thousand_and_no_more(error):
 
 
 @pytest.mark.parametrize("images, batches", [(4, 1), (5, 2), (8, 2)])
-def test_rate_drops_by_ten_at_half_of_the_epochs(images, batches):
-    optimizer = Recipe(epochs=6, batch=4, learning_rate=0.5, momentum=0.0, weight_decay=0.0).optimizer(images)
+def test_rate_drops_by_ten_past_half_of_the_epochs(images, batches):
+    optimizer = Recipe(epochs=9, batch=4, learning_rate=0.5, momentum=0.0, weight_decay=0.0).optimizer(images)
     state, rates = optimizer.init(jnp.zeros(())), []
-    for _ in range(6 * batches):
+    for _ in range(9 * batches):
         update, state = optimizer.update(jnp.ones(()), state, jnp.zeros(()))
         rates.append(-float(update))
-    np.testing.assert_allclose(rates, [0.5] * 3 * batches + [0.05] * 3 * batches, rtol=1e-5)
+    np.testing.assert_allclose(rates, [0.5] * 6 * batches + [0.05] * 3 * batches, rtol=1e-5)
 
 
 class Linear(nn.Module):
@@ -117,12 +117,12 @@ def test_two_updates_equal_momentum_and_decay_by_hand():
 @pytest.mark.slow
 def test_the_average_of_the_weights_is_what_is_tested():
     synthetic, network = three_classes(), from_flax(Linear())
-    recipe = Recipe(epochs=6, learning_rate=0.5, momentum=0.0, weight_decay=0.0, average=0.8)
+    recipe = Recipe(epochs=9, learning_rate=0.5, momentum=0.0, weight_decay=0.0, average=0.8)
     (found,) = training.train(network, synthetic, [2], recipe)
     flat, p = (np.asarray(x, np.float64).reshape(6, -1) for x in (synthetic.images, synthetic.labels + 1 / 3))
     weight, bias = parameters(initial(network, synthetic, 2))
     average = [weight, bias]
-    for rate in [0.5] * 3 + [0.05] * 3:
+    for rate in [0.5] * 6 + [0.05] * 3:
         error = (softmax(flat @ weight + bias) - p) / 6
         weight, bias = weight - rate * flat.T @ error, bias - rate * error.sum(0)
         average = [0.8 * mean + 0.2 * last for mean, last in zip(average, (weight, bias), strict=True)]

@@ -73,6 +73,7 @@ def _distilled(config: Method, run: Run, resume: bool, held: ExitStack, progress
     config = config.resolved(splits.train)
     if resume:
         run.check_data(splits)
+        run.check_files(config)
     _check_data(config, splits)
     prepared = prepare(splits, config.data.preprocess, config.data.zca_reg)
     kernel = pieces.kernel_of(config.kernel)

@@ -39,6 +39,14 @@ def fingerprint(data: Splits) -> str:
     return digest.hexdigest()
 
 
+def _digests(config: Method) -> dict[str, str]:
+    """Of every file beside the data that a run is made from, its start and its groups, by path."""
+    start = Path(config.set.init)
+    files = [] if config.set.init in STARTS else [start / "synthetic.npz" if start.is_dir() else start]
+    files += [Path(part) for part in split_names(config.groups.grouping or "none") if is_file(part)]
+    return {str(file): hashlib.blake2b(file.read_bytes(), digest_size=16).hexdigest() for file in files}
+
+
 def from_anywhere(config: Method) -> Method:
     """The configuration with the paths of its data, start and groups in full, so that it holds in any directory."""
     given = {"data": (config.data.data, ("digits",)), "init": (config.set.init, STARTS)}
@@ -125,7 +133,11 @@ class Run:
     def create(self, config: Method, environment: dict[str, str], data: Splits) -> None:
         """Makes the folder with its configuration and environment; raises `InputError` where it exists."""
         values = {"method": name_of(config), **settings.to_values(config)}
-        digests = {"data_fingerprint": fingerprint(data), "config_digest": _digest(values)}
+        digests = {
+            "data_fingerprint": fingerprint(data),
+            "config_digest": _digest(values),
+            "file_digests": _digests(config),
+        }
         with new_folder(self.folder) as made:
             write_json(made / "config.json", values)
             write_json(made / "environment.json", {**environment, **digests})
@@ -156,6 +168,16 @@ class Run:
                 f"{str(self.folder)!r} was started on other data: what {self.config().data.data!r} holds is not what "
                 f"it held: {remedy}"
             )
+
+    def check_files(self, config: Method) -> None:
+        """Raises `InputError` where a start or groups from a file are not what the run was started with."""
+        known = self._environment().get("file_digests", {})
+        for file, digest in _digests(config).items():
+            if known.get(file) != digest:
+                raise InputError(
+                    f"{file!r} is not what it was when {str(self.folder)!r} was started: bring it back, or start a "
+                    "new run"
+                )
 
     @property
     def data_fingerprint(self) -> str:

@@ -271,7 +271,7 @@ class EvaluationOptions:
 
     learners: Annotated[str | None, some_of(LEARNERS, "trained on the set alone", ",")] = "krr"
     seeds: Annotated[int, count("of networks, and of the baselines' draws")] = 5
-    eval_epochs: Annotated[int | None, count("epochs of networks; unset: 300, or 1,000 under augmentation")] = None
+    eval_epochs: Annotated[int | None, count("epochs of networks; unset: 301, or 1,001 under augmentation")] = None
     eval_augment: Annotated[str | None, _augmentation("of networks")] = "none"
     eval_average: Annotated[
         float, number("of networks: decay of averaged weights; 0: the last", least=0, most=0.9999)
@@ -282,4 +282,4 @@ class EvaluationOptions:
     @property
     def epochs(self) -> int:
         """As published where none are given."""
-        return self.eval_epochs or (300 if self.eval_augment in (None, "none") else 1000)
+        return self.eval_epochs or (301 if self.eval_augment in (None, "none") else 1001)

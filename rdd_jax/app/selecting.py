@@ -1,6 +1,7 @@
 """The job behind ``rdd select``: a weighted subset of the real images as a product of its own, with its certificate."""
 
 import time
+import warnings
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from rdd_jax.app.environment import environment, peak_memory
 from rdd_jax.app.grouped import Grouped
 from rdd_jax.app.reporting import described
 from rdd_jax.datasets.preprocess import Prepared, prepare
-from rdd_jax.errors import InputError
+from rdd_jax.errors import InputError, InputWarning
 from rdd_jax.files import check_new, write_bytes, write_json, write_npz
 from rdd_jax.progress import SILENT, Progress, heard
 from rdd_jax.selection import (
@@ -64,6 +65,7 @@ def select(config: Select, progress: Progress = SILENT) -> dict[str, Any]:
         how = drawn_by(choice.method, choice.draw)
         certificate = certify(pool, selection, how, choice.eps, choice.delta, seed=config.seed)
     chosen = _write(out, picture, choice.method, train, selection)
+    _check_classes(train, chosen)
     values = _values(config, len(chosen), seconds, certificate)
     write_json(report, values)
     return {**values, "out": str(out)}
@@ -114,6 +116,18 @@ def _write(out: Path, picture: Path, method: str, train: Data, selection: Select
     )
     write_bytes(picture, png)
     return chosen
+
+
+def _check_classes(train: Data, chosen: np.ndarray) -> None:
+    """Says so where a class is missing, as it may be where all are drawn from together."""
+    missing = [train.class_names[c] for c in range(train.classes) if c not in train.labels[chosen]]
+    if missing:
+        warnings.warn(
+            f"the subset has no image of {len(missing)} of {train.classes} classes ({missing[0]!r} is one), so that "
+            "`rdd evaluate` refuses it: choose --strata class, or a larger --ipc",
+            InputWarning,
+            stacklevel=2,
+        )
 
 
 def _values(config: Select, chosen: int, seconds: float, certificate: Certificate) -> dict[str, Any]:

@@ -19,13 +19,13 @@ from rdd_jax.app.sections import (
     SizeOptions,
 )
 from rdd_jax.augment import SHARED, dsa, none
+from rdd_jax.checks import are_distributions
 from rdd_jax.contracts import Augment, Kernel, Learner, Objective, Risk
 from rdd_jax.distill import Distiller, compose
 from rdd_jax.errors import InputError, check_one_of
 from rdd_jax.evaluation import network_learner
 from rdd_jax.grouping import split_names
 from rdd_jax.networks import NETWORKS, Network, check_images
-from rdd_jax.networks.training import are_distributions
 from rdd_jax.sampling import SAMPLERS
 from rdd_jax.trajectory import Trajectory
 from rdd_jax.types import Data, Synthetic, centred_one_hot
