@@ -305,7 +305,7 @@ BESIDE = {"--init": "start.npz", "--grouping": "groups.npz", "--init ": "run"}
 def test_a_run_is_resumed_with_the_files_that_it_was_started_with(option, made, tmp_path, capsys):
     data = np.load(made / "own.npz")
     np.savez(tmp_path / "start.npz", images=data["images"][:2], labels=data["labels"][:2])
-    np.savez(tmp_path / "groups.npz", codes=np.arange(len(data["labels"])) // 2 % 2)
+    np.savez(tmp_path / "groups.npz", codes=np.arange(len(load(str(made / "own.npz")).train)) // 2 % 2)
     shutil.copytree(made / "run", tmp_path / "run")
     file, out = tmp_path / BESIDE[option], Run(tmp_path / "out")
     start = ["--data", str(made / "own.npz"), *QUICK, option.strip(), str(file), "--out", str(out.folder)]
