@@ -64,13 +64,13 @@ def part(number: int, pieces: int, note: str) -> Iterator[None]:
 def each(items: Collection[T], note: Callable[[T], str] = str) -> Iterator[T]:
     """The items, of which each is a `part`; ``note`` says what is done with it.
 
-    >>> with heard(Progress(print, print)):
+    >>> with heard(Progress(print, lambda *step: print(step))):
     ...     for name in each(["a", "b"]):
     ...         pass
-    0 2 a
-    1 2
-    1 2 b
-    2 2
+    (0, 2, 'a')
+    (1, 2, '')
+    (1, 2, 'b')
+    (2, 2, '')
     """
     for number, item in enumerate(items):
         with part(number, len(items), note(item)):

@@ -108,7 +108,10 @@ def _flush() -> None:
 
 @contextmanager
 def _notes() -> Iterator[None]:
-    """Within the block an `InputWarning` is one line on standard error; what Orbax logs is not shown, but raised."""
+    """Within the block an `InputWarning` is one line on standard error.
+
+    What Orbax logs is never shown: it is raised as well.
+    """
 
     def show(message: Warning | str, category: type[Warning], *where: Any) -> None:
         if issubclass(category, InputWarning):
