@@ -26,7 +26,7 @@ from rdd_jax.errors import at_least
 from rdd_jax.parameterise import Parameterisation, pixels
 from rdd_jax.risk import mean, overall
 from rdd_jax.risk.segments import group_sum
-from rdd_jax.sampling import uniform
+from rdd_jax.sampling import counted, uniform
 from rdd_jax.trajectory import Trajectory, kernel_only
 from rdd_jax.types import Batch, Examples, Info, Losses, PRNGKey, State, Synthetic
 
@@ -152,8 +152,8 @@ def compose(
         sample_key, augment_key = jax.random.split(key)
         index, weight = sampler(sample_key, data)
         images = augment(augment_key, data.images.at[index].get(mode="promise_in_bounds"))
-        labels, groups, weight = data.labels[index], data.groups[index], weight.astype(images.dtype)
-        return Batch(images, labels, groups, weight, group_count=data.group_count)
+        labels, groups, weight = data.labels[index], data.groups[index], counted(data, index, weight)
+        return Batch(images, labels, groups, weight.astype(images.dtype), group_count=data.group_count)
 
     def step(key: PRNGKey, state: State, data: Examples) -> tuple[State, Info]:
         batch_key, objective_key, follow_key = jax.random.split(jax.random.fold_in(key, state.step), 3)

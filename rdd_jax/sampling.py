@@ -1,7 +1,8 @@
 """Samplers: which real examples a step sees.
 
 ``sampler(key, data: Examples) -> (index [B], weight [B])``, inside ``jit``. Draws are with replacement,
-so that a step is independent of the ones before it and a resumed run repeats an uninterrupted one.
+so that a step is independent of the ones before it and a resumed run repeats an uninterrupted one. The weights undo the
+choice; how much an example counts, ``data.weight``, is multiplied by `counted`.
 """
 
 from collections.abc import Callable
@@ -22,6 +23,7 @@ __all__ = [
     "SAMPLERS",
     "balanced",
     "by_group",
+    "counted",
     "importance",
     "sampler_by_name",
     "stratified",
@@ -50,40 +52,39 @@ def balanced(batch: int) -> Sampler:
     return sample
 
 
-def by_group(batch: int, even: float = 1.0) -> Sampler:
-    r"""``batch`` examples, a share ``even`` of them evenly over the groups of ``data.groups``, the rest from all.
+def counted(data: Examples, index: Int[Array, " b"], weight: Float[Array, " b"]) -> Float[Array, " b"]:
+    """The weights of a batch: those of the sampler, times how much the examples count."""
+    return weight if data.weight is None else weight * data.weight[index]
 
-    Evenly: every group that has any is equally likely, and within it every example. With ``G`` groups that have
-    examples, ``n_g`` of ``n`` in group ``g``, an example has the probability
 
-    .. math::
-        p_i = \frac{even}{G \, n_g} + \frac{1 - even}{n}
+def by_group(batch: int) -> Sampler:
+    r"""``batch`` examples; every group of ``data.groups`` that has any equally likely, and within it every example.
 
-    and the weight :math:`1 / (n p_i)`, which undoes the choice on average: the sampler decides what is *seen*, the risk
-    what *counts*. Under `risk.grouped` a rare group's loss then is a mean of ``even batch / G`` examples and not of a
-    few. Of data in one group it draws what `uniform` draws.
+    With ``G`` groups that have examples, ``n_g`` of ``n`` in group ``g``, an example has the probability
+    :math:`p_i = 1 / (G n_g)` and the weight :math:`1 / (n p_i)`, which undoes the choice on average: the sampler
+    decides what is *seen*, the risk what *counts*. Under `risk.grouped` a rare group's loss then is a mean of ``batch /
+    G`` examples and not of a few.
 
-    Raises:
-      InputError: ``even`` outside [0, 1].
+    Of data in one group it draws an example as often as it counts, :math:`p_i \propto` ``data.weight``: what `uniform`
+    draws where all count the same.
     """
     plain = uniform(batch)
-    if not 0 <= even <= 1:
-        raise InputError(f"even is {even}: it is a share of the batch, so give 0 to 1")
-    dealt = round(even * batch)
 
     def sample(key: PRNGKey, data: Examples):
-        if data.group_count == 1 or dealt == 0:
+        if data.group_count > 1:
+            return _evenly(key, data.groups, data.group_count, batch)
+        if data.weight is None:
             return plain(key, data)
-        index, weight = _evenly(key, data.groups, data.group_count, dealt)
-        if dealt == batch:
-            return index, weight
-        rest = jax.random.randint(jax.random.fold_in(key, 1), (batch - dealt,), 0, len(data.labels))
-        index = jnp.concatenate([index, rest])
-        counts = jnp.bincount(data.groups, length=data.group_count)
-        groupwise = 1 / (counts[data.groups[index]] * jnp.sum(counts > 0) / len(data.labels))
-        return index, batch / (dealt * groupwise + batch - dealt)
+        cumulated = jnp.cumsum(data.weight)
+        index = _reached(cumulated, jax.random.uniform(key, (batch,)) * cumulated[-1])
+        return index, cumulated[-1] / (len(data.weight) * data.weight[index])
 
     return sample
+
+
+def _reached(cumulated: Float[Array, " n"], wanted: Float[Array, " b"]) -> Int[Array, " b"]:
+    """The first examples at which the cumulated sums pass what is wanted, which may be the last sum after rounding."""
+    return jnp.minimum(jnp.searchsorted(cumulated, wanted, side="right"), len(cumulated) - 1)
 
 
 def _evenly(
@@ -132,7 +133,7 @@ def importance(batch: int, mix: float = 0.1, strata: str = "class", unbiased: bo
         share = 1 / jnp.sum(counts > 0) if strata == "group" else counts[code] / n
         cumulated = jnp.cumsum(share * within)
         at = (jnp.arange(batch) + jax.random.uniform(key, (batch,))) / batch
-        index = jnp.minimum(jnp.searchsorted(cumulated, at * cumulated[-1], side="right"), n - 1)
+        index = _reached(cumulated, at * cumulated[-1])
         probability = share * (within if unbiased else 1 / counts[code])
         return index, 1 / (n * jnp.broadcast_to(probability, (n,)))[index]
 

@@ -19,6 +19,7 @@ from rdd_jax.contracts import Augment, Lesson, Risk, Sampler
 from rdd_jax.errors import at_least
 from rdd_jax.networks.base import Network
 from rdd_jax.networks.training import Training, cross_entropy, epoch, mean_loss, update
+from rdd_jax.sampling import counted
 from rdd_jax.types import Examples, Losses, PRNGKey, Synthetic
 
 __all__ = ["Trajectory", "fresh", "nearest_of_class", "on_real", "on_synthetic", "trained"]
@@ -166,7 +167,7 @@ def on_real(
             sample_key, augment_key = jax.random.split(jax.random.fold_in(key, i))
             index, weight = sampler(sample_key, data)
             images, labels = augment(augment_key, data.images[index]), data.labels[index] + 1 / data.labels.shape[1]
-            return update(loss, optimizer, training, images, labels, weight, data.groups[index])
+            return update(loss, optimizer, training, images, labels, counted(data, index, weight), data.groups[index])
 
         return jax.lax.fori_loop(0, steps, one, training)
 

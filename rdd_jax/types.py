@@ -49,13 +49,15 @@ class Examples(Counted):
     groups: Int[Array, " n"]
     """A group ``0..group_count-1`` per example; all zero where none were given."""
     loss: Float[Array, " n"] | None = None
-    """The loss of every example when it was last looked at, not negative; for samplers that ask for it."""
+    """The loss of every example when it was last looked at, not negative."""
+    weight: Float[Array, " n"] | None = None
+    """How much every example counts; None: all the same."""
 
 
 @pytree
 @dataclass(frozen=True, eq=False)
 class Batch(Counted):
-    """What a sampler drew. ``weight`` is 1 unless the draw was not uniform; ``group_count`` is that of the examples."""
+    """What a sampler drew, with weights: 1 where the draw was uniform and all count the same."""
 
     CODES = "group"
     images: Float[Array, "b h w c"]
@@ -74,7 +76,7 @@ class Synthetic(NamedTuple):
     images: Float[Array, "m h w c"]
     labels: Float[Array, "m k"]
     weight: Float[Array, " m"] | None = None
-    """How many real examples each stands for, for learners that can weigh; None: all the same."""
+    """How many real examples each stands for; None: all the same."""
     classes: Int[Array, " m"] | None = None
     """The class that each is an image of, which stays when its label is trained; None: its label's largest entry."""
 
@@ -182,7 +184,6 @@ class Splits(NamedTuple):
 
 
 # --- what steps, groupings, selections and trainings keep ----------------------------------------------
-
 Numbers = Array | np.ndarray
 
 
@@ -237,13 +238,14 @@ class Groups(NamedTuple):
     """A group ``0..size-1`` within its class for every example.
 
     Attributes:
-      protect: share of a risk that these groups call for, the rest is the plain mean; 0: they are not worth protecting.
-      evidence: what the grouping looked at before it chose these, a named tuple a candidate; for reports.
+      pieces: what joined groups were joined from; ``weight``: how much every example counts, where that protects.
+      evidence: what the grouping looked at before it chose these, a named tuple a candidate.
     """
 
     code: Int[np.ndarray, " n"]
     size: int
-    protect: float = 1.0
+    pieces: Int[np.ndarray, " n"] | None = None
+    weight: Float[np.ndarray, " n"] | None = None
     evidence: tuple[Any, ...] = ()
 
 

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -244,46 +245,56 @@ def test_where_nothing_is_discovered_a_robust_run_is_the_plain_one(tmp_path, mon
     assert robust["images"].tobytes() == plain["images"].tobytes()
     assert robust["labels"].tobytes() == plain["labels"].tobytes()
     saved = json.loads((tmp_path / "robust" / "config.json").read_text())
-    assert (saved["groups"]["grouping"], saved["risk"]["protect"]) == ("discovered", 1.0)
+    assert saved["groups"]["grouping"] == "discovered"
+
+
+def weighted(largest=9.0):
+    """One group to be shown of 1,295 digits, of which a tenth count for more."""
+    weight = np.where(np.random.default_rng(0).random(1295) < 0.1, largest, 1.0).astype(np.float32)
+    return Groups(np.zeros(1295, np.int32), 1, weight=weight / weight.mean())
 
 
 @pytest.mark.slow
-def test_the_share_that_groups_call_for_is_kept_and_changes_the_run(tmp_path, monkeypatch):
-    code = (np.random.default_rng(0).random(1295) < 0.1).astype(np.int32)
-    runs = {}
-    for protect in (0.5, 1.0):
-        look_with(monkeypatch, Groups(code, 2, protect))
-        runs[protect] = distill(ROBUST, tmp_path / str(protect))
-        assert runs[protect].run.config().risk.protect == protect
-    images = {key: np.asarray(one.saved.synthetic.images) for key, one in runs.items()}
-    assert np.abs(images[0.5] - images[1.0]).max() > 1e-3
-    # What the user asks for stays, whatever the groups call for.
-    told = distill(configured(ROBUST, protect=0.5), tmp_path / "told")
-    np.testing.assert_array_equal(told.saved.synthetic.images, images[0.5])
+def test_weights_that_groups_call_for_change_the_run_and_are_told(tmp_path, monkeypatch):
+    images = {}
+    for largest in (1.0, 9.0):
+        look_with(monkeypatch, weighted(largest))
+        images[largest] = distill(ROBUST, tmp_path / str(largest)).saved.synthetic.images
+    look_with(monkeypatch, weighted(1.0))
+    plain = distill(replace(ROBUST, groups=replace(ROBUST.groups, robust=False)), tmp_path / "plain")
+    np.testing.assert_array_equal(images[1.0], plain.saved.synthetic.images)
+    assert np.abs(images[9.0] - images[1.0]).max() > 1e-3
+    told = json.loads((tmp_path / "9.0" / "report.json").read_text())["found_groups"]["weight"]
+    w = weighted().weight.astype(float)
+    assert told == pytest.approx({"least": w.min(), "largest": w.max(), "effective": 1 / (w**2).mean()}, rel=1e-5)
 
 
 @pytest.mark.slow
-def test_a_resumed_run_keeps_the_share(stop_at, tmp_path, monkeypatch):
-    code = (np.random.default_rng(0).random(1295) < 0.1).astype(np.int32)
-    look_with(monkeypatch, Groups(code, 2, 0.5))
+def test_a_resumed_run_keeps_the_weights(stop_at, tmp_path, monkeypatch):
+    look_with(monkeypatch, weighted())
     config = configured(ROBUST, steps=4, checkpoint_every=2)
     whole, stopped = distill(config, tmp_path / "whole"), Run(tmp_path / "stopped")
     with pytest.raises(KeyboardInterrupt):
         distill(config, stopped.folder, progress=stop_at(2))
-    assert stopped.config().risk.protect == 0.5
+    look_with(monkeypatch, weighted(2.0))  # what is looked at again differs a little: what was found first holds
     resumed = distill(stopped.config(), stopped.folder, resume=True)
-    assert stopped.config().risk.protect == 0.5
     np.testing.assert_array_equal(resumed.saved.synthetic.images, whole.saved.synthetic.images)
 
 
 @pytest.mark.slow
-def test_matching_falls_back_on_the_classes_where_there_is_nothing_to_protect(monkeypatch):
+@pytest.mark.parametrize("by_class", [True, False])
+@pytest.mark.parametrize("largest", [None, 1.0, 9.0])
+def test_weights_stand_for_groups_beside_classes_or_one_group(monkeypatch, by_class, largest):
     prepared = prepare(load("digits"), "standardise")
     options = configured("dm", robust=True).resolved(prepared.splits.train).groups
-    found = {}
-    for protect, by_class in ((0.0, True), (0.0, False), (0.5, False)):
-        look_with(monkeypatch, Groups(np.zeros(1295, np.int32), 1, protect))
-        grouped = Grouped(options, 0, prepared, 1, by_class)
-        grouped.fit(0)
-        found[protect, by_class] = (grouped.count, grouped.protect)
-    assert found == {(0.0, True): (10, 1.0), (0.0, False): (1, 1.0), (0.5, False): (10, 0.5)}
+    look_with(monkeypatch, Groups(np.zeros(1295, np.int32), 1) if largest is None else weighted(largest))
+    grouped = Grouped(options, 0, prepared, 1, by_class)
+    grouped.fit(0)
+    examples = grouped.applied(prepared.examples())
+    by_classes = by_class or largest is None
+    assert examples.group_count == (10 if by_classes else 1)
+    np.testing.assert_array_equal(examples.groups, prepared.splits.train.labels * by_classes)
+    if largest == 9.0:
+        np.testing.assert_array_equal(examples.weight, weighted().weight)
+    else:
+        assert examples.weight is None

@@ -374,23 +374,33 @@ def test_a_product_puts_together_what_all_factors_do():
     assert not grouping.product(fixed([0], 1), fixed([0], 1)).moves
 
 
-def test_a_product_keeps_what_its_factors_call_for():
+def test_a_product_keeps_the_evidence_and_leaves_protecting_to_the_risk():
     subject = subject_of(np.zeros((4, 1)))
-    code = np.zeros(4, np.int32)
-    nothing, some, all_ = (
-        grouping.Grouping(lambda seed, subject, p=p: Groups(code, 1, p, ((p,),))) for p in (0.0, 0.5, 1.0)
+    code, weight = np.zeros(4, np.int32), np.ones(4, np.float32)
+    weighted, plain = (
+        grouping.Grouping(lambda seed, subject, w=w: Groups(code, 1, weight=w, evidence=(w,))) for w in (weight, None)
     )
-    for factors, protect in (([nothing], 0.0), ([some], 0.5), ([some, nothing], 0.5), ([nothing, all_, some], 1.0)):
-        found = grouping.product(*factors).fit(0, subject)
-        assert found.protect == protect
-        assert len(found.evidence) == len(factors)
+    assert grouping.product(weighted).fit(0, subject).weight is weight
+    found = grouping.product(weighted, plain).fit(0, subject)
+    assert found.weight is None
+    assert len(found.evidence) == 2
 
 
 def test_groups_that_nothing_was_found_for_ask_for_no_protection_by_name_too(monkeypatch):
     made = grouping.discovered({"kmeans:one": grouping.single()})
     monkeypatch.setitem(GROUPINGS, "discovered", lambda: made)
-    assert grouping_by_name("discovered").fit(0, strokes()).protect == 0
-    assert grouping_by_name("discovered+labels").fit(0, strokes()).protect == 1
+    assert (grouping_by_name("discovered").fit(0, strokes()).weight == 1).all()
+    assert grouping_by_name("discovered+labels").fit(0, strokes()).weight is None
+
+
+def test_joined_clusters_tell_the_pieces_that_they_were_joined_from():
+    found = grouping.kmeans().fit(0, strokes())
+    for c in range(CLASSES):
+        own = strokes().labels == c
+        pairs = np.unique(np.stack([found.pieces[own], found.code[own]]), axis=1)
+        assert len(pairs.T) == len(np.unique(found.pieces[own])) >= len(np.unique(found.code[own]))
+    assert found.pieces.max() > found.code.max()
+    assert grouping.kmeans(k=2).fit(0, strokes()).pieces is None
 
 
 @pytest.mark.slow

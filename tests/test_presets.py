@@ -78,7 +78,7 @@ def test_what_is_not_said_is_as_published(name):
         "importance",
     }
     told |= {"mix", "unbiased", "pool", "refresh_every", "checkpoint_every", "keep"}
-    told |= {"robust", "resize", "mode", "groups_from", "protect"}
+    told |= {"robust", "resize", "mode", "groups_from"}
     if name != "label-solve":
         told |= {"net_depth", "net_width", "norm"}
         assert set(found) - set(PUBLISHED[name]) <= told
@@ -220,7 +220,6 @@ BOUNDS = {
     "share": ([1e-6, 1.0], [0.0, 1.01]),
     "soft_groups": ([0.0, 10.0], [-0.01]),
     "min_group": ([0.0, 0.999], [-0.01, 1.0]),
-    "protect": ([1e-6, 1.0], [0.0, 1.01]),
     "tau": ([1e-6, 1.0], [0.0, 1.01]),
     "mix": ([1e-6, 1.0], [0.0, 1.01]),
     "eval_average": ([0.0, 0.9999], [-0.01, 1.0]),

@@ -249,22 +249,6 @@ def test_over_one_group_a_risk_is_the_measure_within_of_all_losses_bit_for_bit(n
         np.testing.assert_array_equal(found, expected)
 
 
-@pytest.mark.parametrize("share", [0.25, 0.5, 1.0])
-def test_a_share_of_the_risk_is_over_groups_and_the_rest_over_all(share, x64):
-    losses = table()
-    for within, across in PAIRS[:2]:
-        mixed = risk.grouped(MEMBERS[within][0], MEMBERS[across][0], share)
-        expected = share * risk_loop((within, across), losses) + (1 - share) * risk_loop(within, losses)
-        np.testing.assert_allclose(mixed(losses), expected, rtol=1e-12)
-    assert abs(risk_loop(PAIRS[1], losses) - risk_loop("mean", losses)) > 0.01
-
-
-@pytest.mark.parametrize("share", [0.0, -0.5, 1.01, float("nan")])
-def test_shares_outside_0_to_1_raise(share):
-    with pytest.raises(InputError, match=f"protect is {share}: the share of the risk that is over groups"):
-        risk.grouped(risk.mean, risk.mean, share)
-
-
 @every_pair
 def test_groups_that_are_all_alike_are_as_one(pair, x64):
     losses = padded(np.tile([3.0, 1.0, 2.0, 2.0], 5), np.repeat(np.arange(5), 4))

@@ -125,42 +125,38 @@ def test_by_group_over_one_group_draws_what_uniform_draws():
     assert (by_group(500)(KEY, one.replace(group_count=2))[0] != uniform(500)(KEY, one)[0]).any()
 
 
-@pytest.mark.parametrize("even", [0.25, 0.5, 0.9])
-def test_a_share_is_drawn_by_group_and_the_rest_from_all(even):
-    index, weight = by_group(24_000, even)(jax.random.key(7), DATA)
-    assert index.shape == weight.shape == (24_000,)
-    chance = np.array([even / (3 * np.sum(groups == groups[i])) + (1 - even) / 24 for i in range(24)])
-    np.testing.assert_allclose(chance.sum(), 1)
-    np.testing.assert_allclose(weight, 1 / (24 * chance[index]), rtol=1e-5)
-    # The number of either kind is fixed, so that frequencies are a little nearer to it than chance has them.
-    assert stats.chisquare(np.bincount(index, minlength=24), 24_000 * chance).pvalue > 1e-3
+COUNTS = np.random.default_rng(2).exponential(size=24).astype(np.float32)
+"""How much the examples count."""
+
+
+def test_by_group_over_one_group_draws_as_often_as_examples_count():
+    one = DATA.replace(groups=jnp.zeros_like(DATA.groups), weight=jnp.asarray(COUNTS), group_count=1)
+    index, weight = by_group(24_000)(jax.random.key(7), one)
+    expected = COUNTS.astype(float) / COUNTS.astype(float).sum()
+    assert stats.chisquare(np.bincount(index, minlength=24), 24_000 * expected).pvalue > 1e-3
+    np.testing.assert_allclose(sampling.counted(one, index, weight), COUNTS.mean(), rtol=1e-5)  # all the same
+    alike = one.replace(weight=jnp.full(24, 3.0))
+    assert stats.chisquare(np.bincount(by_group(24_000)(KEY, alike)[0], minlength=24)).pvalue > 1e-3
+
+
+def test_examples_that_do_not_count_are_never_drawn():
+    counts = jnp.asarray(np.where(np.arange(24) % 3 == 1, 1.0, 0.0), jnp.float32)
+    one = DATA.replace(groups=jnp.zeros_like(DATA.groups), weight=counts, group_count=1)
+    index, weight = by_group(5000)(KEY, one)
+    assert set(np.asarray(index).tolist()) == set(range(1, 24, 3))
+    np.testing.assert_allclose(weight, 8 / 24, rtol=1e-5)
+
+
+@pytest.mark.parametrize("sampler", [uniform, by_group, balanced, sampling.stratified], ids=lambda one: one.__name__)
+def test_the_weights_of_a_batch_estimate_the_weighted_mean(sampler):
+    data = DATA.replace(weight=jnp.asarray(COUNTS))
     values = 10.0 * groups + np.arange(24)
-    weighted = np.asarray(weight) * values[index]
-    assert abs(weighted.mean() - values.mean()) < 4 * weighted.std() / np.sqrt(24_000)
-    assert abs(values[index].mean() - values.mean()) > 5 * values.std() / np.sqrt(24_000)
-
-
-def test_the_share_is_that_of_the_batch_as_it_can_be_dealt():
-    index, weight = by_group(5, 0.5)(KEY, DATA)  # two by group, three from all
-    chance = (2 / 5) / (3 * np.bincount(groups)[groups]) + (3 / 5) / 24
-    np.testing.assert_allclose(weight, 1 / (24 * chance[index]), rtol=1e-5)
-
-
-def test_all_by_group_is_as_ever_and_none_is_uniform():
-    index, weight = by_group(500, 1.0)(KEY, DATA)
-    drawn, undone = sampling._evenly(KEY, DATA.groups, GROUPS, 500)
-    np.testing.assert_array_equal(index, drawn)
-    np.testing.assert_array_equal(weight, undone)
-    one = DATA.replace(groups=jnp.zeros_like(DATA.groups), group_count=1)
-    for even, data in ((0.0, DATA), (0.5, one)):
-        for found, expected in zip(by_group(500, even)(KEY, data), uniform(500)(KEY, data), strict=True):
-            np.testing.assert_array_equal(found, expected)
-
-
-@pytest.mark.parametrize("even", [-0.01, 1.01, float("nan")])
-def test_shares_of_a_batch_outside_0_to_1_raise(even):
-    with pytest.raises(InputError, match=f"even is {even}: it is a share of the batch"):
-        by_group(5, even)
+    index, weight = sampler(24_000)(jax.random.key(4), data)
+    weight = np.asarray(sampling.counted(data, index, weight))
+    np.testing.assert_array_equal(weight, np.asarray(sampler(24_000)(jax.random.key(4), DATA)[1]) * COUNTS[index])
+    if sampler in (uniform, by_group):  # whose weights undo the choice
+        drawn = weight * values[index]
+        assert abs(drawn.mean() - (COUNTS * values).mean()) < 4 * drawn.std() / np.sqrt(24_000)
 
 
 # --- importance --------------------------------------------------------------------------------------

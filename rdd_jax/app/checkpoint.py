@@ -24,7 +24,7 @@ class Saved(NamedTuple):
     """All that a run needs to go on: its state, and what moves with it.
 
     Attributes:
-      groups: of every training example, out of ``number``.
+      groups: of every training example, out of ``number``; ``weight``: how much it counts, None where the groups tell.
       loss: of every training example when it was last looked at; None where no sampler asks.
     """
 
@@ -32,6 +32,7 @@ class Saved(NamedTuple):
     groups: Int[Array, " n"]
     number: Int[Array, ""]
     loss: Float[Array, " n"] | None = None
+    weight: Float[Array, " n"] | None = None
 
 
 class Checkpoints:

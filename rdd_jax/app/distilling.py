@@ -11,7 +11,6 @@ from rdd_jax.app import pieces, reporting
 from rdd_jax.app.environment import environment
 from rdd_jax.app.grouped import Grouped
 from rdd_jax.app.methods import Method, Stepped
-from rdd_jax.app.methods.base import filled
 from rdd_jax.app.run_folder import Run, from_anywhere
 from rdd_jax.app.sizes import check_sizes
 from rdd_jax.app.stepping import Steps, with_solved_labels
@@ -79,7 +78,6 @@ def _distilled(config: Method, run: Run, resume: bool, held: ExitStack, progress
     kernel = pieces.kernel_of(config.kernel)
     with heard(progress):
         start = _start(config, prepared, kernel, stages)
-    config = filled(config, protect=start.grouped.protect)
     if not resume:
         run.create(config, environment(), splits)
         held.enter_context(run.locked())
@@ -150,10 +148,9 @@ def _check_batch(config: Stepped, prepared: Prepared, grouped: Grouped) -> None:
     sampler = pieces.sampler_of(config.drawn(classes))
 
     def drawn():
-        # Within the trace: nothing of the size of the data is made. A sampler looks at all but the images.
-        images, groups = jnp.zeros((n, 1, 1, 1)), jnp.zeros(n, int)
-        examples = Examples(images, jnp.zeros((n, classes)), groups, jnp.ones(n), group_count=grouped.count)
-        return sampler(jax.random.key(0), examples)
+        # Within the trace: nothing of the size of the images is made. A sampler looks at all but them.
+        bare = Examples(jnp.zeros((n, 1, 1, 1)), jnp.zeros((n, classes)), jnp.zeros(n, int), jnp.ones(n), group_count=1)
+        return sampler(jax.random.key(0), grouped.applied(bare))
 
     jax.eval_shape(drawn)
 

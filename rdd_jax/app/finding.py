@@ -55,7 +55,8 @@ def find(config: Find, progress: Progress = SILENT) -> dict[str, Any]:
 
     ``groups.npz`` has ``codes`` ``[n]``, the group of every training example within its class, which ``--grouping``
     takes back, ``cells`` ``[n]``, the (class, group) cells, ``losses`` ``[n]``, ``labels`` ``[n]`` and
-    ``class_names``; beside it ``report.json``, ``report.html`` and ``groups.png``.
+    ``class_names``, and for other tools ``weights`` ``[n]``, where the grouping tells how much each example counts;
+    beside it ``report.json``, ``report.html`` and ``groups.png``.
 
     Raises:
       InputError: something that cannot be used; nothing was written.
@@ -182,6 +183,7 @@ def _write(out: Path, values: Mapping[str, Any], train: Data, measured: _Measure
             codes=(measured.cell % (grouped.count // train.classes)).astype(np.int32),
             cells=measured.cell.astype(np.int32),
             losses=measured.loss,
+            **({} if grouped.weight is None else {"weights": grouped.weight}),
             labels=train.labels,
             class_names=np.array(train.class_names),
         )

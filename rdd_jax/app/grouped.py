@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from rdd_jax.app import pieces
@@ -13,7 +14,7 @@ from rdd_jax.evaluation.metrics import group_match
 from rdd_jax.grouping import Grouping, Subject, cells
 from rdd_jax.kernels import krr
 from rdd_jax.sampling import LOSSES
-from rdd_jax.types import Synthetic
+from rdd_jax.types import Examples, Synthetic
 
 __all__ = ["Grouped", "Watched"]
 
@@ -27,8 +28,9 @@ class Grouped:
         self.options, self.seed, self.train = options, seed, train
         self.grouping: Grouping | None = pieces.grouping_of(options, images)
         self.subject = Subject(prepared.train, train.labels, train.classes, train.groups)
-        self.groups = np.zeros(len(train), np.int32)
-        self.count, self.protect, self.by_class = 1, 1.0, by_class
+        self.groups, self.count = np.zeros(len(train), np.int32), 1
+        self.weight: np.ndarray | None = None
+        self.by_class = by_class
         self.evidence: list[dict[str, Any]] = []
 
     @property
@@ -43,18 +45,27 @@ class Grouped:
         seed = int(np.random.SeedSequence([self.seed, step]).generate_state(1)[0] >> 1)
         found = self.grouping.fit(seed, replace(self.subject, synthetic=synthetic))
         self.evidence = [_plain(row) for row in found.evidence]
-        self.protect = found.protect or 1.0
-        if not (found.protect or self.by_class):
-            return  # plain distillation
+        self.weight = found.weight
         # Groups that the user gave are what they are, however small.
         least = self.options.min_group if self.grouping.found else 0.0
         # No fewer cells than before: a number that went up and down with the fits would compile the step every time.
         self.groups, self.count = cells(found, self.train.labels, self.train.classes, least, self.count)
 
-    def described(self) -> dict[str, Any] | None:
-        """How many groups there are and how large, how well they match the data's own where it has some, and why.
+    def applied(self, examples: Examples) -> Examples:
+        """The training examples in the groups that a risk is over, or with the weights that stand for them."""
+        if self.weight is None:
+            return examples.replace(groups=jnp.asarray(self.groups), group_count=self.count)
+        classes = self.train.classes if self.by_class else 1
+        weight = None if (self.weight == 1).all() else jnp.asarray(self.weight)
+        groups = jnp.asarray(self.train.labels if self.by_class else np.zeros_like(self.groups))
+        return examples.replace(groups=groups, weight=weight, group_count=classes)
 
-        Under ``evidence`` stands what the grouping looked at, where it tells: a row a candidate.
+    def described(self) -> dict[str, Any] | None:
+        r"""How many groups there are and how large, how well they match the data's own where it has some, and why.
+
+        Under ``evidence`` stands what the grouping looked at, where it tells: a row a candidate. Under ``weight`` how
+        much the examples count, where that protects the groups; ``effective`` is the share of all examples that would
+        tell as much if all counted the same, :math:`(\sum w)^2 / (n \sum w^2)`.
         """
         if self.grouping is None:
             return None
@@ -67,6 +78,13 @@ class Grouped:
         if train.groups is not None:
             match = group_match(self.groups, train.labels, train.groups)
             values["match"] = {key: float(value) for key, value in match.items() if np.isfinite(value)}
+        if self.weight is not None:
+            w = self.weight.astype(float)
+            values["weight"] = {
+                "least": float(w.min()),
+                "largest": float(w.max()),
+                "effective": float(w.sum() ** 2 / (len(w) * (w**2).sum())),
+            }
         if self.evidence:
             values["evidence"] = self.evidence
         return values

@@ -149,22 +149,20 @@ def risk_of(options: RiskOptions) -> Risk:
     within, across = (
         risk.measure_by_name(names, options.tau, options.sharpness) for names in (options.within, options.across)
     )
-    return risk.grouped(within, across, options.protect or 1.0)
+    return risk.grouped(within, across)
 
 
-def sampler_of(options: BatchOptions, even: float | None = None) -> Sampler:
-    """The sampler of a batch section; ``even``: of a batch by group, the share that is dealt out by groups."""
+def sampler_of(options: BatchOptions) -> Sampler:
+    """The sampler of a batch section."""
     assert options.sampler is not None, "resolved first"
-    return SAMPLERS.make(
-        options.sampler, batch=options.batch, mix=options.mix, unbiased=options.unbiased, even=even or 1.0
-    )
+    return SAMPLERS.make(options.sampler, batch=options.batch, mix=options.mix, unbiased=options.unbiased)
 
 
-def steps_of(batch: BatchOptions, optimiser: OptimiserOptions, even: float | None = None) -> dict[str, Any]:
-    """What `distill.compose` is told of batches and steps; see `sampler_of`."""
+def steps_of(batch: BatchOptions, optimiser: OptimiserOptions) -> dict[str, Any]:
+    """What `distill.compose` is told of batches and steps."""
     rate = SCHEDULES.make(optimiser.schedule, lr=optimiser.lr, steps=optimiser.steps)
     return {
-        "sampler": sampler_of(batch, even),
+        "sampler": sampler_of(batch),
         "augment": augment_by_name(batch.augment),
         "optimizer": OPTIMIZERS.make(optimiser.optimizer, rate=rate),
     }

@@ -194,9 +194,6 @@ class RiskOptions:
 
     within: Annotated[str, some_of(MEASURES, "risk within a group", "+")] = "mean"
     across: Annotated[str | None, some_of(MEASURES, "risk across groups", "+")] = "mean"
-    protect: Annotated[
-        float | None, number("share of the risk over groups, the rest is plain; unset: 1, or as discovered", most=1)
-    ] = None
     tau: Annotated[float, number("of cvar: tail mass; 1 is the mean", most=1)] = 0.2
     sharpness: Annotated[float, number("of entropic: temperature in 1 / loss; large is nearly max")] = 5.0
 

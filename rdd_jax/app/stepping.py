@@ -76,8 +76,7 @@ class Steps:
             with signals_noted() as self.asked_to_stop:
                 while (step := int(self.state.step)) < config.steps:
                     self._look_around(step)
-                    now = self._beside(self.state)
-                    data = examples.replace(groups=now.groups, loss=now.loss, group_count=self.grouped.count)
+                    data = self.grouped.applied(examples).replace(loss=self._beside(self.state).loss)
                     self._run(data, self._next_stop(step))
             return self._finished(self._kept())
         except Diverged as diverged:
@@ -149,8 +148,8 @@ class Steps:
 
     def _beside(self, state: State) -> Saved:
         """All that a checkpoint holds."""
-        loss = None if self.watched.loss is None else jnp.asarray(self.watched.loss)
-        return Saved(state, jnp.asarray(self.grouped.groups), jnp.asarray(self.grouped.count), loss)
+        loss, weight = (None if x is None else jnp.asarray(x) for x in (self.watched.loss, self.grouped.weight))
+        return Saved(state, jnp.asarray(self.grouped.groups), jnp.asarray(self.grouped.count), loss, weight)
 
     def _restored(self, start: State) -> State:
         """The newest checkpoint, with the groups and losses beside it; ``start`` where there is none."""
@@ -158,7 +157,9 @@ class Steps:
         if found is None:
             return start
         self.grouped.groups, self.grouped.count = np.asarray(found.groups), int(found.number)
-        self.watched.loss = None if found.loss is None else np.asarray(found.loss)
+        self.watched.loss, self.grouped.weight = (
+            None if x is None else np.asarray(x) for x in (found.loss, found.weight)
+        )
         return found.state
 
     def _why(self, diverged: Diverged) -> str:

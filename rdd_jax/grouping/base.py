@@ -20,15 +20,17 @@ class Grouping(NamedTuple):
     Attributes:
       moves: whether it depends on the synthetic set, or is drawn anew every time.
       found: whether its groups are guesses, of which tiny ones had better be merged; False for given ones.
+      attribute: whether its codes are values of an attribute, the same in every class.
     """
 
     fit: FitGroups
     moves: bool = False
     found: bool = True
+    attribute: bool = False
 
 
 def product(*groupings: Grouping) -> Grouping:
-    """Examples are together where all groupings put them together; protected as the one that asks for most is."""
+    """Examples are together where all groupings put them together; a risk protects them, whatever their weights."""
 
     def fit(seed: int, subject: Subject) -> Groups:
         return crossed([grouping.fit(seed, subject) for grouping in groupings])
@@ -37,10 +39,9 @@ def product(*groupings: Grouping) -> Grouping:
 
 
 def crossed(parts: Sequence[Groups]) -> Groups:
-    """Together where all parts put them together; ``protect`` is the largest, ``evidence`` that of all."""
+    """Together where all parts put them together, with the evidence of all."""
     both = reduce(lambda a, b: Groups(a.code * b.size + b.code, a.size * b.size), parts)
-    evidence = tuple(row for part in parts for row in part.evidence)
-    return both._replace(protect=max(part.protect for part in parts), evidence=evidence)
+    return both._replace(evidence=tuple(row for part in parts for row in part.evidence))
 
 
 def cells(

@@ -79,10 +79,12 @@ def kmeans(
         code = np.array(found.assignment, np.int32)
         if temperature > 0:
             code = _draw(seed, points, np.asarray(found.centres), labels, temperature)
-        if k is None:
-            for c in each(range(subject.classes), lambda c: f"gaps in class {c + 1} of {subject.classes}"):
-                code[labels == c] = _merged(points[labels == c], code[labels == c], gap)
-        return Groups(code, count)
+        if k is not None:
+            return Groups(code, count)
+        joined = np.empty_like(code)
+        for c in each(range(subject.classes), lambda c: f"gaps in class {c + 1} of {subject.classes}"):
+            joined[labels == c] = _merged(points[labels == c], code[labels == c], gap)
+        return Groups(joined, count, pieces=code)
 
     return Grouping(fit, moves=temperature > 0)
 

@@ -72,7 +72,7 @@ def spurious(features: Features | None = None, rounds: int = 6, cut: float = 0.9
         part = _parts(flow, cut, seed)
         return Groups(part[code], int(part.max()) + 1)
 
-    return Grouping(fit)
+    return Grouping(fit, attribute=True)
 
 
 # --- self-training -----------------------------------------------------------------------------------

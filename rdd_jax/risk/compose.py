@@ -7,7 +7,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from rdd_jax.contracts import Measure, Risk
-from rdd_jax.errors import InputError
 from rdd_jax.risk.segments import group_sum
 from rdd_jax.types import Losses
 
@@ -24,27 +23,18 @@ def overall(measure: Measure) -> Risk:
     return lambda losses: measure(losses.replace(group=jnp.zeros_like(losses.group), group_count=1))[0]
 
 
-def grouped(within: Measure, across: Measure, share: float = 1.0) -> Risk:
+def grouped(within: Measure, across: Measure) -> Risk:
     """``across`` the groups of the measure ``within`` each; every group that has weight counts as one.
-
-    Args:
-      share: of this in the risk; the rest is ``overall(within)``, in which groups count by their weights.
 
     Where the losses have one group there is nothing to compare, and the risk is ``overall(within)``: without groups a
     robust run is the plain one, also under an ``across`` that is a sum (``mean+max`` of one number is twice that).
-
-    Raises:
-      InputError: ``share`` outside (0, 1].
     """
-    if not 0 < share <= 1:
-        raise InputError(f"protect is {share}: the share of the risk that is over groups must lie in (0, 1]")
 
     def risk(losses: Losses) -> Float[Array, ""]:
         if losses.group_count == 1:
             return overall(within)(losses)
         value, count = within(losses), losses.group_count
         present = (group_sum(losses.weight, losses) > 0).astype(value.dtype)
-        robust = overall(across)(Losses(value, jnp.arange(count), present, group_count=count))
-        return robust if share == 1 else share * robust + (1 - share) * overall(within)(losses)
+        return overall(across)(Losses(value, jnp.arange(count), present, group_count=count))
 
     return risk

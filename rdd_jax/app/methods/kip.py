@@ -94,8 +94,7 @@ class Kip(Stepped):
             kip_solved(kernel, reg, label_reg) if solved else kip(kernel, reg),
             risk=pieces.risk_of(self.risk),
             parameterisation=pieces.parameterisation_of(self.set, "fixed" if solved else self.set.labels),
-            # As much of a batch is dealt out by groups as the risk is over them.
-            **pieces.steps_of(self.batch, self.optimiser, even=self.risk.protect),
+            **pieces.steps_of(self.batch, self.optimiser),
         )
 
 
