@@ -21,7 +21,7 @@ __all__ = ["network"]
 SIDE = 32
 """Pixels: larger images are averaged down to it, so that the time is bounded."""
 
-MOST = 25_000
+MOST = 20_000
 """Examples that a network is trained on."""
 
 LEAST_STEPS = 300
