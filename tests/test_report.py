@@ -91,6 +91,19 @@ def test_what_was_found_is_put_into_words(match, words):
     assert ("minority" in said) == bool(match)
 
 
+@pytest.mark.parametrize(
+    "weight, words",
+    [
+        ({}, "20 groups."),
+        ({"weight": {"least": 1.0, "largest": 1.0}}, "Nothing was worth protecting: all images count the same."),
+        ({"weight": {"least": 0.514, "largest": 21.8}}, "images count 0.51 to 22 times as much as on average."),
+    ],
+)
+def test_how_much_the_images_count_is_put_into_words(weight, words):
+    (said,) = sentences({"evaluations": [], "found_groups": FOUND | weight, "pixels": INSIDE})
+    assert said.endswith(words)
+
+
 def report(**more):
     values = {
         "data": "pets, grey",

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from rdd_jax import plots
-from rdd_jax.app.report import STYLE, looked_at, matched, times
+from rdd_jax.app.report import STYLE, looked_at, matched, times, weighed
 from rdd_jax.plots import shortened
 from rdd_jax.types import as_pixels
 
@@ -91,12 +91,12 @@ def sentences(values: Mapping[str, Any]) -> list[str]:
     classes = len({row["class"] for row in cells})
     said = [
         f"{found['grouping']} found {found['groups']} groups in {classes} classes of {values['examples']} training "
-        f"images{matched(found.get('match', {}))}.",
+        f"images{matched(found.get('match', {}))}.{weighed(found)}",
         f"The loss is the squared error of a plain reference model that did not see the image: its mean is "
         f"{reference['loss']:.2f} (accuracy {100 * reference['accuracy']:.1f} %).",
     ]
     if found["groups"] == classes:
-        said.append("Every class stays one group: with these features nothing was found.")
+        said.append("Every class stays one group: no gap sets a part of one apart.")
     return said
 
 

@@ -21,6 +21,7 @@ __all__ = [
     "sentences",
     "table_rows",
     "times",
+    "weighed",
 ]
 
 STYLE = """
@@ -125,8 +126,18 @@ def sentences(report: Mapping[str, Any]) -> list[str]:
         said += ["Of the real images that the set started from:", *Certificate(**certificate).sentences()]
     if found := report.get("found_groups"):
         groups = f"Grouping {found['grouping']} trained with {found['groups']} groups"
-        said.append(f"{groups}{matched(found.get('match', {}))}.")
+        said.append(f"{groups}{matched(found.get('match', {}))}.{weighed(found)}")
     return said
+
+
+def weighed(found: Mapping[str, Any]) -> str:
+    """How much the images count, as a sentence to follow; empty where a risk over groups tells."""
+    if "weight" not in found:
+        return ""
+    least, largest = found["weight"]["least"], found["weight"]["largest"]
+    if least == largest:
+        return " Nothing was worth protecting: all images count the same."
+    return f" What protects them: images count {least:.2g} to {largest:.2g} times as much as on average."
 
 
 def matched(match: Mapping[str, float]) -> str:

@@ -14,8 +14,11 @@ from rdd_jax.kernels import fc_ntk
 
 __all__ = ["SURE", "Candidate", "Trial", "View"]
 
-SURE = 3.0
-"""Standard errors that a gain must have: a dozen candidates are compared."""
+SURE = 2.0
+"""Standard errors that a gain must have, as they are where there is none."""
+
+FEW = 5
+"""Examples in a cell that say little."""
 
 HARD = 0.1
 """Share of the cells of a view that are its hard ones."""
@@ -118,15 +121,17 @@ def _surely(share: Float[np.ndarray, " h"], value: Float[np.ndarray, " h"]) -> b
 def _hard(
     cell: Int[np.ndarray, " n"], size: int, fitted: Bool[np.ndarray, " n"], loss: Float[np.ndarray, " f"]
 ) -> Float[np.ndarray, " h"]:
-    """The share of every example that was not fitted in the mean over the hard cells, each of which counts as one.
+    """The share of every example that was not fitted in the mean over the hard cells.
 
-    Hard are the share `HARD` of the cells whose mean ``loss`` is the largest, of the examples that were fitted.
+    Hard are the share `HARD` of the cells whose mean ``loss`` is the largest, of the examples that were fitted. All count
+    the same, but for tiny ones, which are drawn towards the rest as if `FEW` more examples were in them.
     """
     count, held = np.bincount(cell[fitted], minlength=size), np.bincount(cell[~fitted], minlength=size)
-    # As if five more examples of the mean loss were in every cell: tiny ones are not hard by chance.
-    mean = (np.bincount(cell[fitted], loss, minlength=size) + 5 * loss.mean()) / (count + 5)
+    mean = (np.bincount(cell[fitted], loss, minlength=size) + FEW * loss.mean()) / (count + FEW)
     mean[(count == 0) | (held == 0)] = -np.inf
     number = math.ceil(HARD * np.sum(mean > -np.inf))
     share = np.zeros(size)
-    share[np.argsort(-mean, kind="stable")[:number]] = 1 / number
-    return (share / np.maximum(held, 1))[cell[~fitted]]
+    hard = np.argsort(-mean, kind="stable")[:number]
+    share[hard] = 1 / (held[hard] + FEW)
+    found = share[cell[~fitted]]
+    return found / found.sum()
