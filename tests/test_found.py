@@ -96,7 +96,7 @@ def test_the_table_fits_a_narrow_terminal_and_says_what_is_left(made):
     lines = [line for line in shown.splitlines() if "│" in line or "┃" in line]
     assert max(map(len, lines)) <= 80
     rows = [line for line in lines if re.match(r"│ \d / \d+", line)]
-    assert len(rows) == 20
+    assert len(rows) == min(20, len(report_of(made[0])["cells"]))
     assert sum(" * " in row for row in rows) == 3
     sizes = [int(row.split("│")[2]) for row in rows]
     assert sizes == sorted(sizes, reverse=True)

@@ -47,9 +47,9 @@ SIMPLER = 0.75
 WORTH = 1.0
 """Points of held-out accuracy below which protecting is not worth while."""
 
-COST = 0.3
-"""Points of average held-out accuracy that protecting clusters may cost, about two standard errors of the difference on
-50,000 examples. Breaking a shortcut may cost more: the average is over data that has the shortcut."""
+COST = 1.0
+"""Standard errors that the average accuracy may lose to protecting clusters. Breaking a shortcut may cost more: the
+average is over data that has the shortcut."""
 
 
 def _views() -> dict[str, Grouping]:
@@ -75,8 +75,8 @@ def discovered(groupings: Mapping[str, Grouping] | None = None) -> Grouping:
 
     The candidate of the largest gain less cost is chosen, or one that gains `SIMPLER` of it and has fewer views, or is
     an attribute: that is the same in every class, also where it is too rare to be found alone. What is worth less than
-    `WORTH`, or gains less than `SURE` standard errors, is out, and so are clusters that cost more than `COST`; with
-    none left the run is the plain one.
+    `WORTH`, or gains less than `SURE` standard errors, is out, and so are clusters that cost more than `COST` standard
+    errors; with none left the run is the plain one.
 
     The groups that are given back are the chosen ones crossed, clusters joined where no gap lies between them: what a
     person would call a group. What protects them is ``weight``: how much every example counts under the risk over the
@@ -182,8 +182,8 @@ def _best(told: Mapping[_Key, Candidate], attributes: set[str]) -> _Key | None:
 
     def is_open(key: _Key) -> bool:
         row = told[key]
-        sure = row.worth >= WORTH and row.gain >= SURE * row.error
-        return sure and (row.cost <= COST or not attributes.isdisjoint(key[0]))
+        sure = row.worth >= WORTH and row.gain >= SURE * row.gain_error
+        return sure and (row.cost <= COST * row.cost_error or not attributes.isdisjoint(key[0]))
 
     def order(key: _Key) -> tuple[int, bool, float]:
         return len(key[0]), attributes.isdisjoint(key[0]), -told[key].worth

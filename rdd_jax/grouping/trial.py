@@ -34,8 +34,8 @@ class Candidate(NamedTuple):
       groups: the groupings that are protected together, such as ``spurious:texture+fine:network``.
       cells: (class, group) cells that the risk is over.
       sharpness: of the risk over clusters.
-      gain: on the hard cells of every view, the mean over the views; ``error``: its standard error.
-      cost: what the average over all examples lost. NaN, all of them, of a view that saw nothing.
+      gain: on the hard cells of every view, the mean over the views; ``gain_error``: its standard error.
+      cost: what the average over all examples lost; ``cost_error``. NaN, all four, of a view that saw nothing.
       chosen: whether it is protected.
     """
 
@@ -43,8 +43,9 @@ class Candidate(NamedTuple):
     cells: int
     sharpness: float
     gain: float = np.nan
-    error: float = np.nan
+    gain_error: float = np.nan
     cost: float = np.nan
+    cost_error: float = np.nan
     chosen: bool = False
 
     @property
@@ -92,8 +93,8 @@ class Trial:
         fitted = reweighted(self.points[self.fitted], self.targets[self.fitted], own)
         change = 100 * (self._right(fitted.coefficients) - self.before)
         size = sum(len(np.unique(part.cell)) for part in parts)
-        gain, error = _estimate(self.share, change)
-        return Candidate(name, size, sharpness, gain, error, -float(change.mean()))
+        gain, cost = _estimate(self.share, change), _estimate(np.full(len(change), 1 / len(change)), -change)
+        return Candidate(name, size, sharpness, *gain, *cost)
 
     def weight(self, parts: Sequence[Part]) -> Float[np.ndarray, " n"]:
         """Of all examples, by both halves; 1 in the mean."""
@@ -123,8 +124,8 @@ def _hard(
 ) -> Float[np.ndarray, " h"]:
     """The share of every example that was not fitted in the mean over the hard cells.
 
-    Hard are the share `HARD` of the cells whose mean ``loss`` is the largest, of the examples that were fitted. All count
-    the same, but for tiny ones, which are drawn towards the rest as if `FEW` more examples were in them.
+    Hard are the share `HARD` of the cells whose mean ``loss`` is the largest, of the examples that were fitted. All
+    count the same, but for tiny ones, which are drawn towards the rest as if `FEW` more examples were in them.
     """
     count, held = np.bincount(cell[fitted], minlength=size), np.bincount(cell[~fitted], minlength=size)
     mean = (np.bincount(cell[fitted], loss, minlength=size) + FEW * loss.mean()) / (count + FEW)
