@@ -211,10 +211,10 @@ def row(gain, cost=0.0, error=0.1):
 @pytest.mark.parametrize(
     "told, expected",
     [
-        ({"k": row(0.9)}, None),
-        ({"k": row(1.0)}, "k"),
-        ({"k": row(1.9, error=1.0)}, None),
-        ({"k": row(2.0, error=1.0)}, "k"),
+        ({"k": row(1.9)}, None),
+        ({"k": row(2.0)}, "k"),
+        ({"k": row(2.9, error=1.5)}, None),
+        ({"k": row(3.0, error=1.5)}, "k"),
         ({"k": row(9.0, 0.4)}, None),
         ({"k": row(9.0, 0.3)}, "k"),
         ({"A": row(9.0, 5.0)}, "A"),
