@@ -11,6 +11,7 @@ from rdd_jax.app.methods.dc import DC, DSA
 from rdd_jax.app.methods.dm import DM
 from rdd_jax.app.methods.kip import Kip, LabelSolve
 from rdd_jax.app.methods.rdd import RDD
+from rdd_jax.app.methods.regression import FRePo
 from rdd_jax.errors import check_one_of
 from rdd_jax.registry import Registry
 
@@ -20,6 +21,7 @@ __all__ = [
     "DSA",
     "METHODS",
     "RDD",
+    "FRePo",
     "Kip",
     "LabelSolve",
     "Method",
@@ -38,6 +40,7 @@ METHODS: Registry[Method] = Registry(
         "dsa": DSA,
         "dm": DM,
         "rdd": RDD,
+        "frepo": FRePo,
     },
 )
 
