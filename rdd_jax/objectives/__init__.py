@@ -19,6 +19,7 @@ from rdd_jax.objectives.embeddings import distribution_matching
 from rdd_jax.objectives.gradients import DISTANCES, cosine, gradient_matching, squared
 from rdd_jax.objectives.kip import kip, kip_solved
 from rdd_jax.objectives.regression import feature_regression, on_features
+from rdd_jax.objectives.tangents import on_tangents
 
 __all__ = [
     "DISTANCES",
@@ -30,5 +31,6 @@ __all__ = [
     "kip",
     "kip_solved",
     "on_features",
+    "on_tangents",
     "squared",
 ]
