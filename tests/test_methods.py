@@ -7,7 +7,7 @@ import pytest
 
 from rdd_jax.app.distilling import distill
 from rdd_jax.app.methods import METHODS, configured
-from rdd_jax.app.methods.matching import Matching
+from rdd_jax.app.methods.networked import ByNetworks
 from rdd_jax.app.run_folder import Run
 from rdd_jax.errors import InputError
 from rdd_jax.networks.training import are_distributions
@@ -47,6 +47,10 @@ WAYS = {
     "dsa, soft labels": {"labels": "soft"},
     "dc, nearest, several in one": {"grouping": "nearest", "parameterisation": "multi-formation"},
     "dm, by importance": {"sampler": "stratified+importance"},
+    "frepo": {"net_pool": 2},
+    "frepo, robust": {"net_pool": 2, "shift": "two-colours", "robust": True, "grouping": "labels", "labels": "fixed"},
+    "rfad": {"net_count": 2},
+    "rcig": {"net_pool": 2, "net_epochs": 2, "feature_reg": 1e-2},
 }
 
 
@@ -60,8 +64,8 @@ def accuracy(report):
 
 
 def test_every_method_is_run():
-    matching = {name for name in METHODS if isinstance(METHODS.make(name), Matching)}
-    assert {way.partition(",")[0] for way in WAYS} == matching
+    of_networks = {name for name in METHODS if isinstance(METHODS.make(name), ByNetworks)}
+    assert {way.partition(",")[0] for way in WAYS} == of_networks
 
 
 TAUGHT = 0.2

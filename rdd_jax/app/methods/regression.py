@@ -1,10 +1,17 @@
-"""FRePo: regression on the features of networks that are trained on the set as it grows.
+"""FRePo, RFAD and RCIG: regression on what networks make of images. The defaults are for runs of minutes.
 
-Zhou, Nezhadarya & Ba 2022, *Dataset Distillation using Neural Feature Regression*: a ridge of 1e-6, labels learned from
-their one-hot start divided by sqrt(k / 10), mirror images in the regression of photographs, ten networks that take
-turns, each one step of Adam at 3e-4 on the set a turn and anew after a hundred. Published are 500,000 steps of LAMB at
-3e-4, real batches of 1,024, and networks whose width doubles from block to block with batch norm: the defaults here are
-for runs of minutes.
+FRePo, Zhou, Nezhadarya & Ba 2022, *Dataset Distillation using Neural Feature Regression*: a ridge of 1e-6, labels
+learned from a one-hot start divided by sqrt(k / 10), mirror images in the regression of photographs, ten networks that
+take turns, each a step of Adam at 3e-4 on the set a turn, and anew after a hundred. Published are 500,000 steps of LAMB
+at 3e-4, batches of 1,024, and networks with batch norm whose width doubles from block to block.
+
+RFAD, Loo, Hasani, Amini & Rus 2022, *Efficient Dataset Distillation Using Random Feature Approximation*: a ridge of
+5e-3, a kernel of 2 phi phi^T + 0.01, AdaBelief at 1e-3. Published are eight networks of width 256 without
+normalisation, and batches of 5,120.
+
+RCIG, Loo, Hasani, Lechner & Rus 2023, *Dataset Distillation with Convexified Implicit Gradients*: AdaBelief at 3e-3 and
+labels kept apart by half of what FRePo asks. Published are 10,000 steps, thirty networks without normalisation that are
+given 1 to 15 steps a turn at 5e-5, and the average of the set over its last steps.
 """
 
 from dataclasses import dataclass
@@ -13,6 +20,7 @@ from typing import Annotated, Any, ClassVar
 import jax.numpy as jnp
 import optax
 
+from rdd_jax.app import pieces
 from rdd_jax.app.methods.kip import KERNEL_SAMPLERS
 from rdd_jax.app.methods.networked import ByNetworks, NetworkOptions, TrainingOptions, dsa_parts
 from rdd_jax.app.options import count, number, one_of
@@ -27,13 +35,23 @@ from rdd_jax.app.sections import (
     RiskOptions,
 )
 from rdd_jax.contracts import Objective
-from rdd_jax.networks import Network
+from rdd_jax.networks import Network, ensemble
 from rdd_jax.networks.training import are_distributions
-from rdd_jax.objectives import feature_regression, on_features
-from rdd_jax.trajectory import Trajectory, on_synthetic, trained
+from rdd_jax.objectives import feature_regression, on_features, on_tangents
+from rdd_jax.trajectory import Trajectory, fresh, on_synthetic, trained
 from rdd_jax.types import Data, Synthetic
 
-__all__ = ["FRePo", "FeatureOptions", "FeatureRegression", "PoolOptions", "TargetSetOptions"]
+__all__ = [
+    "RCIG",
+    "RFAD",
+    "FRePo",
+    "FeatureBatchOptions",
+    "FeatureOptions",
+    "FeatureRegression",
+    "PoolOptions",
+    "SeveralOptions",
+    "TargetSetOptions",
+]
 
 
 @dataclass(frozen=True)
@@ -51,11 +69,14 @@ class FeatureBatchOptions(BatchOptions):
     sampler: Annotated[str | None, one_of(KERNEL_SAMPLERS, "how they are drawn; unset: see --robust")] = None
 
 
+FEATURE_REG = number("ridge of the steps, as a fraction of the mean square of features")
+
+
 @dataclass(frozen=True)
 class FeatureOptions:
     """The regression of the steps."""
 
-    feature_reg: Annotated[float, number("of the steps: ridge, on the scale of --reg")] = 1e-6
+    feature_reg: Annotated[float, FEATURE_REG] = 1e-6
 
 
 @dataclass(frozen=True)
@@ -110,3 +131,44 @@ class FRePo(FeatureRegression):
         own, optimizer = self.training, optax.adam(self.training.net_lr)
         lesson = on_synthetic(network, optimizer, own.net_epochs, own.net_batch, error="squared")
         return trained(network, lesson, optimizer, own.net_period, pool=own.net_pool)
+
+
+@dataclass(frozen=True)
+class RCIG(FRePo):
+    """FRePo with networks linearised in all their weights, solved exactly; for a few images a class."""
+
+    optimiser: OptimiserOptions = OptimiserOptions(optimizer="adabelief", lr=0.01, schedule="cosine")
+    regression: FeatureOptions = FeatureOptions(feature_reg=1e-3)
+    training: PoolOptions = PoolOptions(net_epochs=8, net_lr=5e-5)
+
+    def check(self) -> None:
+        super().check()
+        self.objective(pieces.network_of(self.network, self.network.network, 2))
+
+    def objective(self, network: Network) -> Objective:
+        regression = on_tangents(network, self.regression.feature_reg)
+        return feature_regression(regression, "cross-entropy", margin=0.5, mirror=bool(self.data.mirror))
+
+
+@dataclass(frozen=True)
+class SeveralOptions(FeatureOptions):
+    """The regression of RFAD."""
+
+    feature_reg: Annotated[float, FEATURE_REG] = 5e-3
+    net_count: Annotated[int, count("random networks a step, whose features stand side by side")] = 4
+
+
+@dataclass(frozen=True)
+class RFAD(FeatureRegression):
+    """Regression on the features of several random networks, new at every step."""
+
+    optimiser: OptimiserOptions = OptimiserOptions(optimizer="adabelief", lr=0.01, schedule="cosine")
+    regression: SeveralOptions = SeveralOptions()
+
+    def objective(self, network: Network) -> Objective:
+        several = ensemble(network, self.regression.net_count)
+        regression = on_features(several, self.regression.feature_reg, constant=0.005)
+        return feature_regression(regression, "cross-entropy", margin=0, mirror=bool(self.data.mirror))
+
+    def trajectory(self, network: Network) -> Trajectory:
+        return fresh(ensemble(network, self.regression.net_count))
