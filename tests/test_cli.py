@@ -426,7 +426,7 @@ def test_resuming_a_robust_run_refuses_another_grouping(robust, capsys):
         (["--sampler", "stratified"], "unknown sampler 'stratified'"),
         (
             ["--net-period", "3"],
-            "--net-period is no option of `rdd distill kip`: it is one of dc, dsa, rdd, frepo, rcig",
+            "--net-period is no option of `rdd distill kip`: it is one of dc, dsa, rdd, frepo,",
         ),
         (["--ipcc", "3"], "unknown option '--ipcc': did you mean --ipc"),
         (["--labels", "soft"], "unknown labels 'soft'"),
