@@ -47,10 +47,11 @@ WAYS = {
     "dsa, soft labels": {"labels": "soft"},
     "dc, nearest, several in one": {"grouping": "nearest", "parameterisation": "multi-formation"},
     "dm, by importance": {"sampler": "stratified+importance"},
-    "frepo": {"net_pool": 2},
-    "frepo, robust": {"net_pool": 2, "shift": "two-colours", "robust": True, "grouping": "labels", "labels": "fixed"},
-    "rfad": {"net_count": 2},
-    "rcig": {"net_pool": 2, "net_epochs": 2, "feature_reg": 1e-2},
+    "frepo": {"lr": 0.2, "net_pool": 2, "net_lr": 0.01, **CONVNET},
+    "frepo, robust": {"lr": 0.2, "shift": "two-colours", "robust": True, "grouping": "labels", "labels": "fixed"}
+    | CONVNET,
+    "rfad": {"lr": 0.2, "net_count": 2, "net_width": 128},
+    "rcig": {"lr": 0.2, "net_pool": 2, "net_epochs": 2},
 }
 
 

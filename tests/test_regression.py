@@ -36,8 +36,8 @@ def problem():
     )
 
 
-def variables_of(network, side=4):
-    found = network.init(jax.random.key(7), jnp.zeros((1, side, side, 1)))
+def variables_of(network):
+    found = network.init(jax.random.key(7), jnp.zeros((1, 4, 4, 1)))
     keys = iter(jax.random.split(jax.random.key(8), 100))
     return jax.tree.map(lambda leaf: leaf.astype(float) + 0.1 * jax.random.normal(next(keys), leaf.shape, float), found)
 
@@ -156,20 +156,13 @@ def test_gradients_agree_with_finite_differences(name, x64):
     check_grads(loss, tuple(synthetic[:2]), order=1, modes=("rev",), atol=1e-6, rtol=1e-5, eps=1e-6)
 
 
-WIDE = networks.convnet(CLASSES, depth=2, width=16)
-"""With a convolution by Winograd's algorithm."""
-
-
 @pytest.mark.slow
 def test_conjugate_gradients_and_the_factor_find_the_same_minimum_and_gradient(x64):
-    rng = np.random.default_rng(1)
     synthetic, batch = problem()
-    larger = lambda n: jnp.asarray(rng.standard_normal((n, 8, 8, 1)))  # noqa: E731
-    synthetic, batch = synthetic._replace(images=larger(SET)), batch.replace(images=larger(REAL))
-    found = []
+    variables, found = variables_of(NETWORK), []
     for options in ({}, {"jacobian": 0, "tolerance": 1e-12, "iterations": 1000}):
-        objective = feature_regression(on_tangents(WIDE, 1e-2, **options))
-        of = jax.jit(jax.value_and_grad(mean_loss(objective, variables_of(WIDE, 8), batch), (0, 1)))
+        objective = feature_regression(on_tangents(NETWORK, 1e-2, **options))
+        of = jax.jit(jax.value_and_grad(mean_loss(objective, variables, batch), (0, 1)))
         found.append(jax.tree.leaves(of(*synthetic[:2])))
     for factored, iterated in zip(*found, strict=True):
         np.testing.assert_allclose(factored, iterated, rtol=1e-6, atol=1e-9)

@@ -71,19 +71,15 @@ def on_tangents(
     def predict(model: Any, synthetic: Synthetic, images: Array) -> Array:
         push, pull = _tangents(network, model, synthetic.images)
         ridge = reg * jnp.mean(jnp.sum(network.features(model, synthetic.images) ** 2, 1))
-        fixed = jax.lax.stop_gradient((synthetic.images, ridge))
+        system = lambda alpha: push(pull(alpha)) + ridge * alpha  # noqa: E731
 
-        def by_factor(_: Callable, labels: Array) -> Array:
-            return krr.solve(_factor(network, model, *fixed), labels.reshape(-1, 1)).reshape(labels.shape)
-
-        def by_iteration(operator: Callable, labels: Array) -> Array:
-            return jax.scipy.sparse.linalg.cg(operator, labels, tol=tolerance, maxiter=iterations)[0]
-
-        size = synthetic.labels.size * sum(leaf.nbytes for leaf in jax.tree.leaves(model))
-        solve = by_factor if size <= jacobian else by_iteration
-        alpha = jax.lax.custom_linear_solve(
-            lambda alpha: push(pull(alpha)) + ridge * alpha, synthetic.labels, solve, symmetric=True
-        )
+        # The derivative is that of the solution, whatever finds it.
+        if synthetic.labels.size * sum(leaf.nbytes for leaf in jax.tree.leaves(model)) <= jacobian:
+            cholesky = _factor(network, model, *jax.lax.stop_gradient((synthetic.images, ridge)))
+            solve = lambda _, b: krr.solve(cholesky, b.reshape(-1, 1)).reshape(b.shape)  # noqa: E731
+        else:
+            solve = lambda a, b: jax.scipy.sparse.linalg.cg(a, b, tol=tolerance, maxiter=iterations)[0]  # noqa: E731
+        alpha = jax.lax.custom_linear_solve(system, synthetic.labels, solve, symmetric=True)
         tangent = pull(alpha)
         # Looked at again on the way back, so that a block is all that is held.
         moved = jax.checkpoint(lambda block, tangent: _tangents(network, model, block)[0](tangent))
