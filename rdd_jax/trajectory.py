@@ -45,7 +45,7 @@ kernel_only = Trajectory(
 
 
 def fresh(network: Network) -> Trajectory:
-    """Random weights, new at every step: DM's."""
+    """Random weights, new at every step: DM's, and RFAD's of a `networks.ensemble`."""
 
     def start(key: PRNGKey, synthetic: Synthetic) -> Any:
         return network.init(key, synthetic.images[:1])

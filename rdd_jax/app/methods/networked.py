@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from rdd_jax.app import pieces
 from rdd_jax.app.methods.base import Method, Stepped, filled
 from rdd_jax.app.options import count, number, one_of
-from rdd_jax.app.sections import BatchOptions, RiskOptions, SizeOptions
+from rdd_jax.app.sections import RiskOptions, SizeOptions
 from rdd_jax.augment import SHARED
 from rdd_jax.contracts import Kernel, Learner, Objective, Risk
 from rdd_jax.distill import Distiller, compose
@@ -72,9 +72,6 @@ class ByNetworks(Stepped):
     def validator(self, kernel: Kernel, classes: int) -> Learner:
         network = pieces.network_of(self.network, self.network.network, classes)
         return network_learner(network, pieces.recipe_of(self.evaluation))
-
-    def drawn(self, classes: int) -> BatchOptions:
-        return self.batch
 
     def check_start(self, kernel: Kernel, synthetic: Synthetic) -> None:
         """Networks take any set."""

@@ -69,7 +69,7 @@ class FeatureBatchOptions(BatchOptions):
     sampler: Annotated[str | None, one_of(KERNEL_SAMPLERS, "how they are drawn; unset: see --robust")] = None
 
 
-FEATURE_REG = number("ridge of the steps, as a fraction of the mean square of features")
+FEATURE_REG = number("ridge of the steps, as a fraction of the mean of the feature kernel's diagonal")
 
 
 @dataclass(frozen=True)
@@ -143,6 +143,7 @@ class RCIG(FRePo):
 
     def check(self) -> None:
         super().check()
+        # Here, before data are read, networks that cannot be linearised are refused.
         self.objective(pieces.network_of(self.network, self.network.network, 2))
 
     def objective(self, network: Network) -> Objective:
