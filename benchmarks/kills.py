@@ -30,6 +30,9 @@ RUNS = {
     "dc": NETWORK,
     "dsa": NETWORK,
     "rdd": NETWORK,
+    "frepo": NETWORK,
+    "rfad": NETWORK,
+    "rcig": NETWORK,
 }
 
 

@@ -424,7 +424,10 @@ def test_resuming_a_robust_run_refuses_another_grouping(robust, capsys):
         (["--init", "kmean"], "did you mean kmeans"),
         (["--sampler", "uniforn"], "did you mean uniform"),
         (["--sampler", "stratified"], "unknown sampler 'stratified'"),
-        (["--net-period", "3"], "--net-period is no option of `rdd distill kip`: it is one of dc, dsa, rdd"),
+        (
+            ["--net-period", "3"],
+            "--net-period is no option of `rdd distill kip`: it is one of dc, dsa, rdd, frepo,",
+        ),
         (["--ipcc", "3"], "unknown option '--ipcc': did you mean --ipc"),
         (["--labels", "soft"], "unknown labels 'soft'"),
         (["--schedule", "cosin"], "did you mean cosine"),

@@ -7,7 +7,7 @@ import pytest
 
 from rdd_jax.app.distilling import distill
 from rdd_jax.app.methods import METHODS, configured
-from rdd_jax.app.methods.matching import Matching
+from rdd_jax.app.methods.networked import ByNetworks
 from rdd_jax.app.run_folder import Run
 from rdd_jax.checks import are_distributions
 from rdd_jax.errors import InputError
@@ -46,6 +46,11 @@ WAYS = {
     "dsa, soft labels": {"labels": "soft"},
     "dc, nearest, several in one": {"grouping": "nearest", "parameterisation": "multi-formation"},
     "dm, by importance": {"sampler": "stratified+importance"},
+    "frepo": {"lr": 0.2, "net_pool": 2, "net_lr": 0.01, **CONVNET},
+    "frepo, robust": {"lr": 0.2, "shift": "two-colours", "robust": True, "grouping": "labels", "labels": "fixed"}
+    | CONVNET,
+    "rfad": {"lr": 0.2, "net_count": 2, "net_width": 128},
+    "rcig": {"lr": 0.2, "net_pool": 2, "net_epochs": 2},
 }
 
 
@@ -59,8 +64,8 @@ def accuracy(report):
 
 
 def test_every_method_is_run():
-    matching = {name for name in METHODS if isinstance(METHODS.make(name), Matching)}
-    assert {way.partition(",")[0] for way in WAYS} == matching
+    of_networks = {name for name in METHODS if isinstance(METHODS.make(name), ByNetworks)}
+    assert {way.partition(",")[0] for way in WAYS} == of_networks
 
 
 TAUGHT = 0.2

@@ -207,7 +207,7 @@ def test_the_page_of_a_method_has_all_options_with_their_choices(name, capsys):
 
 def test_an_option_of_another_method_is_refused_and_named(capsys):
     assert main(["distill", "dm", "--net-period", "3"]) == 2
-    assert "--net-period is no option of `rdd distill dm`: it is one of dc, dsa, rdd" in capsys.readouterr().err
+    assert "--net-period is no option of `rdd distill dm`: it is one of dc, dsa, rdd, frepo," in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

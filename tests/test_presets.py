@@ -18,7 +18,7 @@ from rdd_jax.augment import none
 from rdd_jax.errors import InputError
 from rdd_jax.kernels import fc_ntk
 from rdd_jax.networks import mlp
-from rdd_jax.types import Data, Losses
+from rdd_jax.types import Data, Losses, Synthetic, centred_one_hot
 
 SIAMESE = "colour+crop+cutout+flip+scale+rotate"
 DIGITS = "colour+crop+cutout+scale+rotate"
@@ -31,6 +31,11 @@ NETWORK = {"network": "convnet", "net_depth": 3, "net_width": 128, "norm": "inst
 TRAINING = {"net_batch": 256, "net_lr": 0.01, "net_pool": 1}
 MEAN = {"within": "mean", "across": "mean"}
 EVALUATION = {"eval_average": 0.0, "baselines": True, "corruptions": ""}
+
+FEATURES = COMMON | KERNEL | NETWORK | MEAN | EVALUATION | {"labels": "learned", "schedule": "cosine", "lr": 0.01}
+FEATURES |= {"batch": 512, "sampler": "uniform", "grouping": "none", "init_strata": "class"}
+FEATURES |= {"eval_augment": "dsa", "eval_epochs": 1001}
+POOLED = FEATURES | {"net_period": 100, "net_batch": 1000, "net_pool": 10}
 
 PUBLISHED = {
     "kip": COMMON | LABELS | KERNEL | MEAN | EVALUATION | {"batch": 5000, "sampler": "uniform"}
@@ -51,6 +56,9 @@ PUBLISHED = {
     | {"batch": 256, "sampler": "stratified", "optimizer": "sgd", "lr": 1.0, "grouping": "class"}
     | {"net_period": 2, "net_steps": 8, "net_groups": "nearest", "within": "cvar", "across": "mean+max", "tau": 0.8}
     | {"distance": "cosine", "siamese": SIAMESE, "init_strata": "class", "eval_epochs": 1500, "eval_augment": "dsa"},
+    "frepo": POOLED | {"optimizer": "adam", "feature_reg": 1e-6, "net_epochs": 1, "net_lr": 3e-4},
+    "rcig": POOLED | {"optimizer": "adabelief", "feature_reg": 1e-3, "net_epochs": 8, "net_lr": 5e-5},
+    "rfad": FEATURES | {"optimizer": "adabelief", "feature_reg": 5e-3, "net_count": 4},
     "label-solve": {"ipc": 10, "init": "random", "label_reg": 1e-8, "learners": "krr", "eval_epochs": 301} | KERNEL,
 }  # fmt: skip
 PHOTOGRAPHS = Data(np.zeros((2, 4, 4, 3), np.uint8), np.array([0, 1], np.int32), ("a", "b"))
@@ -172,6 +180,8 @@ def test_robust_is_spelt_out_and_what_is_given_stays():
     # The synthetic set comes before its groups.
     assert of("dc", robust=True, grouping="spurious+nearest")[3] == "class"
     assert of("rdd", robust=True) == ("discovered", "mean+max", "stratified", "group")
+    for name in ("frepo", "rfad", "rcig"):
+        assert of(name, robust=True) == ("discovered", "entropic", "group", "class")
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -224,7 +234,9 @@ BOUNDS = {
     "mix": ([1e-6, 1.0], [0.0, 1.01]),
     "eval_average": ([0.0, 0.9999], [-0.01, 1.0]),
 }
-BOUNDS |= dict.fromkeys(("zca_reg", "select_ridge", "sharpness", "lr", "reg", "label_reg", "net_lr"), POSITIVE)
+BOUNDS |= dict.fromkeys(
+    ("zca_reg", "select_ridge", "sharpness", "lr", "reg", "label_reg", "net_lr", "feature_reg"), POSITIVE
+)
 METHOD_OF = {
     field.name: name for name in METHODS for field in options.options(configured(name)) if field.type in (int, float)
 }
@@ -251,6 +263,8 @@ def test_numbers_are_taken_up_to_their_bounds(name):
         ("dm", "init_strata", {"class", "group"}),
         ("dm", "siamese", {"none", *SIAMESE.split("+"), SIAMESE}),
         ("rdd", "net_groups", {"nearest", "data"}),
+        ("frepo", "labels", {"fixed", "learned"}),
+        ("rfad", "sampler", {"uniform", "balanced", "group", "importance", "group+importance"}),
     ],
 )
 def test_choices_are_those_that_the_method_can_use(method, name, choices):
@@ -308,6 +322,23 @@ def test_matching_needs_groups_and_kip_does_not():
     with pytest.raises(InputError, match="grouping is 'none', but matching compares groups"):
         configured("dm", grouping="none").check()
     configured("kip", grouping="none").check()
+
+
+@pytest.mark.parametrize("classes, scale", [(10, 1.0), (40, 0.5)])
+def test_labels_that_are_learned_start_in_the_published_scale(classes, scale):
+    start = Synthetic(jnp.zeros((classes, 4, 4, 3)), centred_one_hot(np.arange(classes), classes))
+    np.testing.assert_allclose(configured("frepo").started(start).labels, scale * start.labels, rtol=1e-6)
+
+
+def test_labels_that_a_run_has_learned_stay_as_they_are():
+    start = Synthetic(jnp.zeros((2, 4, 4, 3)), jnp.array([[3.0, -1.0], [-2.0, 2.0]]))
+    assert configured("frepo").started(start) is start
+
+
+def test_a_network_of_rcig_does_not_couple_the_images_of_a_batch():
+    with pytest.raises(InputError, match="norm 'batch' couples the images of a batch"):
+        configured("rcig", norm="batch").check()
+    configured("frepo", norm="batch").check()
 
 
 def test_none_stands_alone_and_has_no_strata():

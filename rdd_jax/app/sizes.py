@@ -29,5 +29,6 @@ def check_sizes(config: Method, train: Data) -> None:
         width, depth = config.network.net_width, config.network.net_depth
         weights = width * ((pixels if sized == {"mlp"} else shape[-1]) + width * (depth - 1))
         needs["net_width"] = width, NUMBER * weights
-        needs["net_pool"] = values.get("net_pool", 1), NUMBER * weights * values.get("net_pool", 1)
+        for many in {"net_pool", "net_count"} & set(values):
+            needs[many] = values[many], NUMBER * weights * values[many]
     check_memory(needs)

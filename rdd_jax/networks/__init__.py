@@ -5,6 +5,7 @@ from typing import Any
 from rdd_jax.networks.base import Network, check_batch, check_images, from_flax
 from rdd_jax.networks.classics import alexnet, lenet, resnet18, vgg11
 from rdd_jax.networks.convnet import convnet
+from rdd_jax.networks.ensemble import ensemble
 from rdd_jax.networks.mlp import mlp
 from rdd_jax.networks.vit import vit
 from rdd_jax.registry import Registry
@@ -39,6 +40,7 @@ __all__ = [
     "check_batch",
     "check_images",
     "convnet",
+    "ensemble",
     "from_flax",
     "lenet",
     "mlp",

@@ -27,6 +27,7 @@ __all__ = [
     "epoch",
     "logits",
     "mean_loss",
+    "squared_error",
     "targets",
     "train",
     "update",
@@ -148,11 +149,6 @@ def update(loss: Callable, optimizer: optax.GradientTransformation, carry: Train
     return carry._replace(variables=optax.apply_updates(carry.variables, updates), optimizer=state)
 
 
-def mean_loss(network: Network) -> Callable[[Any, Array, Array], Float[Array, ""]]:
-    """``loss(variables, images, labels)``: the mean `cross_entropy`."""
-    return lambda variables, images, labels: jnp.mean(cross_entropy(network.apply(variables, images), labels))
-
-
 def cross_entropy(logits: Float[Array, "n j"], labels: Float[Array, "n k"]) -> Float[Array, " n"]:
     """Of every example, to distributions over classes.
 
@@ -164,6 +160,18 @@ def cross_entropy(logits: Float[Array, "n j"], labels: Float[Array, "n k"]) -> F
             f"the network gives {logits.shape[-1]} outputs for {labels.shape[-1]} classes: make it with as many"
         )
     return optax.softmax_cross_entropy(logits, labels)
+
+
+def squared_error(outputs: Float[Array, "n k"], labels: Float[Array, "n k"]) -> Float[Array, " n"]:
+    """Half the squared distance of every example's outputs to its label, whatever that is."""
+    return 0.5 * jnp.sum((outputs - labels) ** 2, 1)
+
+
+def mean_loss(
+    network: Network, error: Callable[[Array, Array], Array] = cross_entropy
+) -> Callable[[Any, Array, Array], Float[Array, ""]]:
+    """``loss(variables, images, labels)``: the mean of ``error(outputs, labels)``."""
+    return lambda variables, images, labels: jnp.mean(error(network.apply(variables, images), labels))
 
 
 def _averaged(recipe: Recipe, carry: Training) -> Training:

@@ -10,14 +10,8 @@ from typing import Annotated, Any
 import optax
 
 from rdd_jax.app import pieces
-from rdd_jax.app.methods.matching import (
-    Matching,
-    MatchingSetOptions,
-    SiameseOptions,
-    TrainingOptions,
-    dsa_parts,
-    siamese_of,
-)
+from rdd_jax.app.methods.matching import Matching, MatchingSetOptions, SiameseOptions, siamese_of
+from rdd_jax.app.methods.networked import TrainingOptions, dsa_parts
 from rdd_jax.app.options import count, one_of
 from rdd_jax.contracts import Objective
 from rdd_jax.networks import Network, check_batch

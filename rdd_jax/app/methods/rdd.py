@@ -16,7 +16,8 @@ import optax
 
 from rdd_jax.app import pieces
 from rdd_jax.app.methods.dc import GradientMatching
-from rdd_jax.app.methods.matching import TrainingOptions, dsa_parts, siamese_of
+from rdd_jax.app.methods.matching import siamese_of
+from rdd_jax.app.methods.networked import TrainingOptions, dsa_parts
 from rdd_jax.app.options import count, one_of
 from rdd_jax.app.sections import OptimiserOptions, RiskOptions
 from rdd_jax.contracts import Risk
