@@ -31,6 +31,8 @@ __all__ = [
     "dsa",
     "flip",
     "flip_shared",
+    "frepo",
+    "jitter",
     "none",
     "rotate",
     "scale",
@@ -104,13 +106,27 @@ def colour(brightness: float = 1.0, saturation: float = 2.0, contrast: float = 0
 
     def one(key: PRNGKey, image: Image) -> Image:
         u, v, w = jax.random.uniform(key, (3,), image.dtype)
-        image = image + (u - 0.5) * brightness
-        grey = jnp.broadcast_to(image.mean(-1, keepdims=True), image.shape)
-        image = (image - grey) * (v * saturation) + grey
-        mean = image.mean()
-        return (image - mean) * (w + contrast) + mean
+        return _coloured(image, (u - 0.5) * brightness, v * saturation, w + contrast)
 
     return _mapped(one, shared)
+
+
+def jitter(amount: float = 0.25) -> Augment:
+    """Brightness moved by up to ``amount`` either way, saturation and contrast multiplied by 1 and up to as much."""
+
+    def one(key: PRNGKey, image: Image) -> Image:
+        u, v, w = jax.random.uniform(key, (3,), image.dtype, -amount, amount)
+        return _coloured(image, u, 1 + v, 1 + w)
+
+    return _mapped(one, shared=False)
+
+
+def _coloured(image: Image, brightness: Array, saturation: Array, contrast: Array) -> Image:
+    image = image + brightness
+    grey = jnp.broadcast_to(image.mean(-1, keepdims=True), image.shape)
+    image = (image - grey) * saturation + grey
+    mean = image.mean()
+    return (image - mean) * contrast + mean
 
 
 def _pixels(share: float, side: int) -> int:
@@ -222,6 +238,16 @@ def dc() -> Augment:
     return _mapped(one, shared=False)
 
 
+def frepo(mirror: bool = True) -> Augment:
+    """All of FRePo's at once, of each image: jitter, zoom, turn, move, cut out and, where it may be, mirror.
+
+    Its strengths (Zhou et al. 2022); brightness is counted in units of model space, and what leaves a zoomed, turned or
+    moved image is zeros.
+    """
+    parts = [jitter(0.25), scale(1.25), rotate(15.0), crop(0.125), cutout(0.25)]
+    return chain(*[flip] * mirror, *parts)
+
+
 PER_IMAGE: dict[str, Augment] = {
     "flip": flip,
     "colour": colour(),
@@ -235,6 +261,8 @@ NAMED = {
     "dsa": dsa(shared=False),
     "dsa-no-flip": dsa("colour+crop+cutout+scale+rotate", shared=False),
     "dc": dc(),
+    "frepo": frepo(),
+    "frepo-no-flip": frepo(mirror=False),
 }
 AUGMENTATIONS = ("none", "shift1", "shift2", "shift4", *NAMED)
 

@@ -25,6 +25,7 @@ from rdd_jax.evaluation import (
 from rdd_jax.evaluation.metrics import accuracy
 from rdd_jax.kernels import fc_ntk, krr
 from rdd_jax.networks import NETWORKS, mlp, training
+from rdd_jax.networks.recipes import Recipe
 from rdd_jax.progress import Progress
 from rdd_jax.selection import greedy
 from rdd_jax.types import Data, Splits, Synthetic, centred_one_hot
@@ -111,7 +112,7 @@ def test_evaluations_survive_json():
 
 @pytest.mark.slow
 def test_network_learner_gives_the_network_of_each_seed():
-    network, recipe = mlp(2, width=4), training.Recipe(epochs=3)
+    network, recipe = mlp(2, width=4), Recipe(epochs=3)
     # All of them before any is used: each must keep variables of its own.
     predictors = list(network_learner(network, recipe)(synthetic(), [4, 7]))
     trained = training.train(network, synthetic(), [4, 7], recipe)

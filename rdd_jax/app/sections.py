@@ -15,7 +15,10 @@ from rdd_jax.errors import InputError, unknown
 from rdd_jax.evaluation import LEARNERS
 from rdd_jax.grouping import FEATURES, GROUPINGS, from_file, is_file, split_names, view_of
 from rdd_jax.kernels import KERNELS
+from rdd_jax.networks.convnet import GROWTHS
 from rdd_jax.networks.layers import NORMS
+from rdd_jax.networks.recipe_files import recipe_of
+from rdd_jax.networks.recipes import RECIPES, network_by_recipe
 from rdd_jax.parameterise import PARAMETERISATIONS
 from rdd_jax.risk import MEASURES
 from rdd_jax.sampling import LOSSES, SAMPLERS
@@ -258,28 +261,34 @@ class RegressionOptions(KernelOptions):
 
 @dataclass(frozen=True)
 class SizeOptions:
-    """The size of networks."""
+    """The size of the network that is matched at."""
 
     net_depth: Annotated[int, count("of convnet: blocks", most=100)] = 3
     net_width: Annotated[int, count("of convnet and mlp")] = 128
+    net_growth: Annotated[str, one_of(GROWTHS, "of convnet: its width from block to block")] = "constant"
     norm: Annotated[str, one_of(NORMS, "of convnet")] = "instance"
+
+
+def _check_recipe(name: str, value: str) -> None:
+    network_by_recipe(recipe_of(value, images=1, classes=1), 2)
+
+
+RECIPE = Option(
+    f"how networks are trained: {', '.join(RECIPES)}, or a .json or .toml file, and what is changed "
+    "(dsa,epochs=1500,width=64); unset: as published for the set",
+    "NAME,...",
+    _check_recipe,
+)
 
 
 @dataclass(frozen=True)
 class EvaluationOptions:
     """What the report measures."""
 
-    learners: Annotated[str | None, some_of(LEARNERS, "trained on the set alone", ",")] = "krr"
+    learners: Annotated[
+        str | None, some_of(LEARNERS, "trained on the set alone; unset: the network of the recipe", ",")
+    ] = "krr"
     seeds: Annotated[int, count("of networks, and of the baselines' draws")] = 5
-    eval_epochs: Annotated[int | None, count("epochs of networks; unset: 300, or 1,000 under augmentation")] = None
-    eval_augment: Annotated[str | None, _augmentation("of networks")] = "none"
-    eval_average: Annotated[
-        float, number("of networks: decay of averaged weights; 0: the last", least=0, most=0.9999)
-    ] = 0.0
+    recipe: Annotated[str | None, RECIPE] = None
     baselines: Annotated[bool, flag("measure random, k-means and herding subsets too")] = True
     corruptions: Annotated[str, some_of(CORRUPTIONS, "on test", ",", least=0)] = ""
-
-    @property
-    def epochs(self) -> int:
-        """As published where none are given."""
-        return self.eval_epochs or (300 if self.eval_augment in (None, "none") else 1000)

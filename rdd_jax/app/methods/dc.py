@@ -78,7 +78,7 @@ class DC(GradientMatching):
     def published(self, train: Data) -> dict[str, Any]:
         # MNIST's published networks were trained under an augmentation, those of other data under none.
         named = self.data.data.partition(":")[0]
-        return loops(self.set.ipc) | ({"eval_augment": "dc"} if named == "mnist" else {})
+        return loops(self.set.ipc) | ({"recipe": "dc,epochs=1000,augment=dc"} if named == "mnist" else {})
 
     def trajectory(self, network: Network) -> Trajectory:
         own = self.training

@@ -22,7 +22,7 @@ from rdd_jax.augment import SHARED, dsa, none
 from rdd_jax.contracts import Augment, Kernel, Learner, Objective, Risk
 from rdd_jax.distill import Distiller, compose
 from rdd_jax.errors import InputError, check_one_of
-from rdd_jax.evaluation import network_learner
+from rdd_jax.evaluation import recipe_learner
 from rdd_jax.grouping import split_names
 from rdd_jax.networks import NETWORKS, Network, check_images
 from rdd_jax.networks.training import are_distributions
@@ -95,7 +95,7 @@ class TrainingOptions:
 def dsa_parts(train: Data) -> dict[str, Any]:
     """The augmentations of DSA as published, in matching and in the networks' training; digits are not mirrored."""
     parts = [name for name in SHARED if train.mirror or name != "flip"]
-    return {"siamese": "+".join(parts), "eval_augment": "dsa" if train.mirror else "dsa-no-flip"}
+    return {"siamese": "+".join(parts), "recipe": "dsa" if train.mirror else "dsa,augment=dsa-no-flip"}
 
 
 def siamese_of(siamese: str | None, shared: bool = True) -> Augment:
@@ -116,7 +116,7 @@ class Matching(Stepped):
     network: NetworkOptions = NetworkOptions()
     matching: SiameseOptions = SiameseOptions()
     kernel: RegressionOptions = RegressionOptions()
-    evaluation: EvaluationOptions = EvaluationOptions(learners=None, eval_augment=None)
+    evaluation: EvaluationOptions = EvaluationOptions(learners=None)
 
     PLAIN: ClassVar[dict[str, Any]] = {"grouping": "class", "init_strata": "class"}
     ROBUST: ClassVar[dict[str, Any]] = {"grouping": "discovered", "init_strata": "group"}
@@ -129,9 +129,12 @@ class Matching(Stepped):
         own = dict(self.ROBUST if self.groups.robust else self.PLAIN)
         if "nearest" in split_names(self.groups.grouping or ""):  # the set comes before its groups
             own["init_strata"] = "class"
-        found = filled(self, **self.published(train), **own, learners=self.network.network)
-        found = filled(found, mirror=train.mirror, siamese="none", eval_augment="none")
-        return filled(found, eval_epochs=found.evaluation.epochs)
+        return filled(super().resolved(train), **{"siamese": "none", **self.published(train)}, **own)
+
+    def published_recipe(self, train: Data) -> str:
+        published, at = self.published(train).get("recipe", "dc"), self.network
+        sizes = f"depth={at.net_depth},width={at.net_width},growth={at.net_growth},norm={at.norm}"
+        return f"{published},network={at.network},{sizes}"
 
     def check(self) -> None:
         super().check()
@@ -145,8 +148,7 @@ class Matching(Stepped):
         check_images(pieces.network_of(self.network, name, 2), tuple(shape), f"network {name!r}")
 
     def validator(self, kernel: Kernel, classes: int) -> Learner:
-        network = pieces.network_of(self.network, self.network.network, classes)
-        return network_learner(network, pieces.recipe_of(self.evaluation))
+        return recipe_learner(self.recipe(classes), classes)
 
     def started(self, start: Synthetic) -> Synthetic:
         # Networks are taught distributions; a set from kernel regression may have learned other labels.
