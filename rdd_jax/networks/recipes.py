@@ -185,7 +185,7 @@ def rfad(images: int, classes: int) -> Recipe:
         schedule="constant",
         epochs=None,
         steps=20_000,
-        batch=images,
+        batch=min(images, MOST),
     )
 
 
