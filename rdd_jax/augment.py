@@ -241,8 +241,8 @@ def dc() -> Augment:
 def frepo(mirror: bool = True) -> Augment:
     """All of FRePo's at once, of each image: jitter, zoom, turn, move, cut out and, where it may be, mirror.
 
-    Its strengths (Zhou et al. 2022); brightness is counted in units of model space, and what leaves a zoomed, turned or
-    moved image is zeros.
+    Its strengths (Zhou et al. 2022), through the operations that there are here: brightness is added, in units of model
+    space, each side is zoomed by a factor of its own, and where nothing is left of an image there are zeros.
     """
     parts = [jitter(0.25), scale(1.25), rotate(15.0), crop(0.125), cutout(0.25)]
     return chain(*[flip] * mirror, *parts)

@@ -268,7 +268,7 @@ def _centred(labels: np.ndarray, images: int, classes: int, file: Path) -> Array
         centred = np.asarray(centred_one_hot(codes.astype(np.int32), classes))
     else:
         centred = _soft(labels, images, classes, file)
-    if (most := centred.max(0)).min() <= 0:
+    if (most := (centred - centred.mean(1, keepdims=True)).max(0)).min() <= 0:
         raise InputError(
             f"{str(file)!r} has no image of class {most.argmin()} of 0..{classes - 1}: give every class one"
         )
@@ -286,11 +286,11 @@ def _soft(labels: np.ndarray, images: int, classes: int, file: Path) -> np.ndarr
     totals = labels.sum(1, keepdims=True)
     if (blank := np.flatnonzero(np.ptp(labels, 1) == 0)).size:
         raise InputError(f"{str(file)!r}: the label of image {blank[0]} is {labels[blank[0], 0]:g} for every class")
-    # Rows that sum to one are distributions; regression targets, which sum to zero, are centred already.
+    # Rows that sum to one are distributions; others are targets of a regression, and stay as they are.
     distribution = np.abs(totals - 1) < 1e-3
     if (wrong := (distribution & (labels < -1e-3)) | (labels.max(1, keepdims=True) <= 0)).any():
         raise InputError(
             f"{str(file)!r} has soft labels down to {labels[wrong].min():g} in rows that are neither distributions nor "
             "centred: give probabilities (no logarithms of them), or rows that sum to 0"
         )
-    return labels - totals / classes
+    return labels - np.where(distribution, totals / classes, 0)

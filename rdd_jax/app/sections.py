@@ -211,8 +211,7 @@ def _check_augment(name: str, value: str) -> None:
     augment_by_name(value)
 
 
-def _augmentation(help: str) -> Option:
-    return Option(f"{help}: {', '.join(('none', 'shiftN', *NAMED))}", "NAME+...", _check_augment)
+AUGMENT = Option(f"of the real images: {', '.join(('none', 'shiftN', *NAMED))}", "NAME+...", _check_augment)
 
 
 @dataclass(frozen=True)
@@ -226,7 +225,7 @@ class BatchOptions:
     unbiased: Annotated[bool, flag("of importance: weigh draws back; else hard examples count for more")] = True
     pool: Annotated[int, count("of importance: examples whose losses are looked at in one go")] = 50_000
     refresh_every: Annotated[int, count("of importance: steps between looks")] = 20
-    augment: Annotated[str, _augmentation("of the real images")] = "none"
+    augment: Annotated[str, AUGMENT] = "none"
 
 
 @dataclass(frozen=True)

@@ -97,7 +97,7 @@ def train(network: Network, synthetic: Synthetic, seeds: list[int], recipe: Reci
     recipe = recipe or Recipe()
     count = len(synthetic.images)
     check_batch(network, min(recipe.batch, count, count % recipe.batch or count))
-    optimizer_of(recipe, count)
+    optimizer_of(recipe, count)  # which may raise, outside of anything traced
     synthetic = synthetic._replace(labels=_lesson(recipe, synthetic.labels))
     keys = jax.vmap(jax.random.key)(jnp.array(seeds))
     together = jax.default_backend() != "cpu"
