@@ -148,6 +148,8 @@ def test_a_kip_set_starts_gradient_matching(tmp_path):
         ({"recipe": "dc,augment=shift8", "learners": "mlp"}, "shift by fewer pixels"),
         ({"recipe": "dc,width=1000000", "learners": "mlp"}, "width is 1000000: that needs"),
         ({"recipe": "dc,norm=group,width=6"}, "group norm has 4 groups"),
+        ({"recipe": "dc,schedule=cosine,warmup=9,epochs=9", "learners": "mlp"}, "warmup is 9 of 9 steps"),
+        ({"recipe": "dc,depth=1,norm=batch,batch=9", "learners": "convnet"}, "would hold a single image"),
         ({"recipe": "dc,growth=double,depth=30"}, "doubled 29 times"),
         (
             {"method": "dc", "network": "convnet", "net_depth": 1, "net_width": 8, "norm": "batch"},

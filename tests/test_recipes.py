@@ -9,6 +9,7 @@ import optax
 import pytest
 
 from rdd_jax.errors import InputError
+from rdd_jax.networks import NETWORKS
 from rdd_jax.networks.recipe_files import (
     from_values,
     read_recipe,
@@ -97,7 +98,7 @@ def test_words_say_a_file_and_what_is_changed(tmp_path):
 
 def test_the_words_of_the_training_alone_leave_the_network_out():
     recipe = recipe_of("dsa,width=8,depth=1,epochs=2", 20, 10)
-    assert spelt(recipe, 20, 10, sizes=False) == "dsa,epochs=2"
+    assert spelt(recipe, 20, 10, network=False) == "dsa,epochs=2"
 
 
 @pytest.mark.parametrize(
@@ -161,6 +162,16 @@ def test_bad_files_are_named(name, content, tmp_path):
     (tmp_path / name).write_text(content)
     with pytest.raises(InputError, match=name):
         read_recipe(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["lenet", "vit", "resnet18"])
+def test_networks_without_sizes_are_as_they_were_published(name):
+    own = network_by_recipe(Recipe(name, depth=1, width=8, norm="none"), 3)
+    shapes = [
+        jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
+        for network in (own, NETWORKS[name](3))
+    ]
+    assert jax.tree.map(jnp.shape, shapes[0]) == jax.tree.map(jnp.shape, shapes[1])
 
 
 def test_a_recipe_says_its_network():

@@ -78,7 +78,7 @@ def evaluate(config: Evaluate, progress: Progress = SILENT, elsewhere: Collectio
         of = replace(of, learners="krr" if recipe is None else recipe.network)
     recipe = recipe or BESIDE
     recipes = pieces.recipes_of(of, recipe)
-    pieces.check_learners(of, recipes, splits)
+    pieces.check_learners(of, recipes, images, splits)
     check_recipes(recipes, splits.train.images.shape[1:])
     recipes += _beside(recipes, splits.train)
     learners = pieces.learners_of(of, recipes, config.kernel, images, classes)

@@ -8,7 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from rdd_jax import datasets, grouping, networks, parameterise, risk, saving, selection
+from rdd_jax import datasets, grouping, parameterise, risk, saving, selection
 from rdd_jax.app.optimisers import OPTIMIZERS, SCHEDULES
 from rdd_jax.app.sections import (
     BatchOptions,
@@ -24,7 +24,7 @@ from rdd_jax.app.sections import (
     SizeOptions,
     SplitsOptions,
 )
-from rdd_jax.augment import augment_by_name, check_augment
+from rdd_jax.augment import augment_by_name
 from rdd_jax.contracts import Kernel, Learner, Risk, Sampler
 from rdd_jax.datasets.corruptions import corrupt
 from rdd_jax.datasets.preprocess import Prepared
@@ -32,7 +32,7 @@ from rdd_jax.datasets.shifts import shift_by_name
 from rdd_jax.errors import InputError
 from rdd_jax.evaluation import krr_learner, learner_name, recipe_learner
 from rdd_jax.kernels import kernel_by_name
-from rdd_jax.networks import Network
+from rdd_jax.networks import Network, training
 from rdd_jax.networks.recipes import Recipe, network_by_recipe
 from rdd_jax.sampling import SAMPLERS
 from rdd_jax.selection import Pool, Selection
@@ -86,8 +86,7 @@ def kernel_of(options: KernelOptions) -> Kernel:
 
 def network_of(size: SizeOptions, name: str, classes: int) -> Network:
     """The network of that name, in that size where it has one."""
-    sizes = {"depth": size.net_depth, "width": size.net_width, "growth": size.net_growth, "norm": size.norm}
-    return networks.network_by_name(name, classes, **sizes)
+    return network_by_recipe(Recipe(name, size.net_depth, size.net_width, size.net_growth, size.norm), classes)
 
 
 def recipes_of(options: EvaluationOptions, recipe: Recipe) -> list[Recipe]:
@@ -103,13 +102,12 @@ def learners_of(
     return krr | {learner_name(one, images, classes): recipe_learner(one, classes) for one in recipes}
 
 
-def check_learners(options: EvaluationOptions, recipes: Sequence[Recipe], splits: Splits) -> None:
-    """Raises `InputError` where a learner, an augmentation or a corruption cannot take such images."""
+def check_learners(options: EvaluationOptions, recipes: Sequence[Recipe], images: int, splits: Splits) -> None:
+    """Raises `InputError` where a learner cannot be trained on so many such images, or a corruption cannot be had."""
     shape = splits.train.images.shape[1:]
     for recipe in recipes:
-        own = network_by_recipe(recipe, splits.train.classes)
-        networks.check_images(own, shape, f"learner {recipe.network!r}")
-        check_augment(recipe.augment, shape)
+        network = network_by_recipe(recipe, splits.train.classes)
+        training.check_training(network, recipe, (images, *shape), f"learner {recipe.network!r}")
     for name in listed(options.corruptions):
         corrupt(name, 0, splits.test.images[:1])
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from rdd_jax import plots
-from rdd_jax.app import pieces, report
+from rdd_jax.app import report
 from rdd_jax.app.environment import environment, peak_memory
 from rdd_jax.app.grouped import Grouped
 from rdd_jax.app.methods import Method, Stepped, name_of
@@ -56,14 +56,13 @@ def write_run(
 ) -> dict[str, Any]:
     """Writes the pictures and reports of a finished run; the values of ``report.json``."""
     train = prepared.splits.train
-    recipes = pieces.recipes_of(config.evaluation, config.recipe(train.classes))
     values = {
         "data": described(config.data.data, config.data),
         "method": name_of(config) + (" (robust)" if config.robust else ""),
         "ipc": config.set.ipc,
         "steps": config.steps,
         **measured_values(prepared, saved.synthetic, *measured),
-        "notes": notes(config.label_kind, saved.synthetic, recipes),
+        "notes": notes(config.label_kind, saved.synthetic, config.recipes(train.classes)),
     }
     if isinstance(config, Stepped) and config.optimiser.keep == "best":
         best = run.best_row()

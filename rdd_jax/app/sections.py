@@ -284,9 +284,9 @@ RECIPE = Option(
 class EvaluationOptions:
     """What the report measures."""
 
-    learners: Annotated[
-        str | None, some_of(LEARNERS, "trained on the set alone; unset: the network of the recipe", ",")
-    ] = "krr"
+    learners: Annotated[str | None, some_of(LEARNERS, "trained on the set alone; unset: the recipe's network", ",")] = (
+        "krr"
+    )
     seeds: Annotated[int, count("of networks, and of the baselines' draws")] = 5
     recipe: Annotated[str | None, RECIPE] = None
     baselines: Annotated[bool, flag("measure random, k-means and herding subsets too")] = True

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from math import prod
 
-from rdd_jax.app import options, pieces
+from rdd_jax.app import options
 from rdd_jax.app.environment import check_memory
 from rdd_jax.app.methods import Method, Stepped
 from rdd_jax.networks.recipes import Recipe
@@ -33,7 +33,7 @@ def check_sizes(config: Method, train: Data) -> None:
         needs["net_width"] = values["net_width"], NUMBER * weights
         needs["net_pool"] = values.get("net_pool", 1), NUMBER * weights * values.get("net_pool", 1)
     check_memory(needs)
-    check_recipes(pieces.recipes_of(config.evaluation, config.recipe(train.classes)), shape)
+    check_recipes(config.recipes(train.classes), shape)
 
 
 def check_recipes(recipes: Sequence[Recipe], shape: Sequence[int]) -> None:

@@ -57,5 +57,5 @@ def learner_name(recipe: Recipe, images: int, classes: int) -> str:
     own, usual = sizes_of(recipe), sizes_of(Recipe(recipe.network))
     said = [key for key in own if key in ("depth", "width") or own[key] != usual[key]] if own != usual else []
     name = "-".join([recipe.network, *(str(own[key]) for key in said)])
-    trained = spelt(recipe, images, classes, sizes=False)
+    trained = spelt(recipe, images, classes, network=False)
     return name if trained == "dc" else f"{name} by {trained}"

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from rdd_jax.errors import InputError, unknown
-from rdd_jax.files import read_npz, read_values, write_text
-from rdd_jax.networks.recipes import RECIPES, SIZES, Recipe, recipe_by_name
+from rdd_jax.files import read_npz, read_values, write_json, write_text
+from rdd_jax.networks.recipes import NETWORK_FIELDS, RECIPES, Recipe, recipe_by_name
 
 __all__ = [
     "carried",
@@ -75,10 +75,11 @@ def write_recipe(file: Path | str, recipe: Recipe) -> None:
     """Writes a recipe as JSON, or as TOML where the file's name ends so; `read_recipe` takes it back."""
     file, values = Path(file), to_values(recipe)
     if file.suffix == ".toml":  # which has no word for None
-        text = "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items() if value is not None)
+        write_text(
+            file, "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items() if value is not None)
+        )
     else:
-        text = json.dumps(values, indent=2) + "\n"
-    write_text(file, text)
+        write_json(file, values)
 
 
 def to_array(recipe: Recipe) -> np.ndarray:
@@ -135,17 +136,17 @@ def _value(key: str, text: str) -> Any:
         return text
 
 
-def spelt(recipe: Recipe, images: int, classes: int, sizes: bool = True) -> str:
+def spelt(recipe: Recipe, images: int, classes: int, network: bool = True) -> str:
     """The fewest words that say a recipe: what `recipe_of` takes back.
 
     Args:
-      sizes: False: how a network is trained alone, and not which.
+      network: whether to say which network, too, and not only how it is trained.
     """
     found = []
     for name in RECIPES:
         start, wanted = (to_values(one) for one in (recipe_by_name(name, images, classes), recipe))
         changed = [key for key in wanted if wanted[key] != start[key] and wanted[key] is not None]
-        parts = [f"{key}={_word(wanted[key])}" for key in changed if sizes or key not in SIZES]
+        parts = [f"{key}={_word(wanted[key])}" for key in changed if network or key not in NETWORK_FIELDS]
         found.append([name, *parts])
     return ",".join(min(found, key=len))
 

@@ -4,7 +4,6 @@ Figures under different recipes do not compare, so that a set goes with the one 
 do is in `rdd_jax.networks.training`, how they are written in `rdd_jax.networks.recipe_files`.
 """
 
-import inspect
 from dataclasses import dataclass
 
 from rdd_jax.augment import augment_by_name
@@ -17,10 +16,11 @@ from rdd_jax.registry import Registry
 
 __all__ = [
     "LOSSES",
+    "NETWORK_FIELDS",
     "OPTIMIZERS",
     "RECIPES",
     "SCHEDULES",
-    "SIZES",
+    "SIZED",
     "Recipe",
     "dc",
     "dsa",
@@ -65,7 +65,8 @@ class Recipe:
     """How a network is trained on a small set; the defaults are DC's (Zhao et al. 2021).
 
     Attributes:
-      network: by name, of `networks.NETWORKS`; ``depth``, ``width``, ``growth``, ``norm``: its size, where it has one.
+      network: by name, of `networks.NETWORKS`; ``depth``, ``width``, ``growth``, ``norm``: its sizes, where it has
+        such (`SIZED`).
       centred: whether its output is counted from the one that it had at initialisation (`networks.centred`).
       loss: ``cross-entropy`` to distributions over the classes, which labels that are none are cut to (`targets`); or
         ``squared``: half the squared distance to the labels as they are, centred.
@@ -125,8 +126,11 @@ class Recipe:
         return divmod(self.steps, -(-images // self.batch))
 
 
-SIZES = ("network", "depth", "width", "growth", "norm")
-"""The fields that say which network, and not how it is trained."""
+SIZED = {"convnet": ("depth", "width", "growth", "norm"), "mlp": ("width",)}
+"""The sizes of networks that have any; others are as they were published."""
+
+NETWORK_FIELDS = ("network", *SIZED["convnet"])
+"""Those that say which network, and not how it is trained."""
 
 
 # --- those that were published -----------------------------------------------------------------------
@@ -198,9 +202,8 @@ def recipe_by_name(name: str, images: int, classes: int) -> Recipe:
 
 
 def sizes_of(recipe: Recipe) -> dict[str, int | str]:
-    """The size of a recipe's network: those of `SIZES` that it takes."""
-    taken = inspect.signature(NETWORKS[recipe.network]).parameters
-    return {name: getattr(recipe, name) for name in SIZES if name in taken}
+    """The sizes of a recipe's network, by name; none where it has none."""
+    return {name: getattr(recipe, name) for name in SIZED.get(recipe.network, ())}
 
 
 def network_by_recipe(recipe: Recipe, classes: int) -> Network:

@@ -11,7 +11,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
-from rdd_jax.augment import augment_by_name, none
+from rdd_jax.augment import augment_by_name, check_augment, none
 from rdd_jax.contracts import Augment
 from rdd_jax.errors import InputError
 from rdd_jax.kernels.gram import row_blocks
@@ -23,6 +23,7 @@ __all__ = [
     "DISPATCHED",
     "Training",
     "are_distributions",
+    "check_training",
     "cross_entropy",
     "epoch",
     "logits",
@@ -42,12 +43,10 @@ def optimizer_of(recipe: Recipe, images: int) -> optax.GradientTransformation:
       InputError: a warm-up that is as long as the training.
     """
     rate = _rate(recipe, images)
-    sgd = lambda: optax.sgd(rate, recipe.momentum)  # noqa: E731
-    adam = lambda: optax.adam(rate)  # noqa: E731
     # What a centred network was at initialisation is no parameter.
     decayed = lambda variables: Centred(True, False) if isinstance(variables, Centred) else True  # noqa: E731
     decay = optax.add_decayed_weights(recipe.weight_decay, decayed)
-    return optax.chain(decay, {"sgd": sgd, "adam": adam}[recipe.optimizer]())
+    return optax.chain(decay, optax.sgd(rate, recipe.momentum) if recipe.optimizer == "sgd" else optax.adam(rate))
 
 
 def _rate(recipe: Recipe, images: int) -> optax.ScalarOrSchedule:
@@ -90,19 +89,28 @@ def train(network: Network, synthetic: Synthetic, seeds: list[int], recipe: Reci
     all seeds: one after another on a CPU, whose cores a single network keeps busy, all at once elsewhere.
 
     Raises:
-      InputError: the images are too small for the network's pooling, its outputs are not the classes, it normalises
-        over a batch of one, or the recipe's warm-up is as long as the training.
+      InputError: what `check_training` does, or the network's outputs are not the classes.
     """
-    check_images(network, synthetic.images.shape[1:])
     recipe = recipe or Recipe()
-    count = len(synthetic.images)
-    check_batch(network, min(recipe.batch, count, count % recipe.batch or count))
-    optimizer_of(recipe, count)  # which may raise, outside of anything traced
+    check_training(network, recipe, synthetic.images.shape)
     synthetic = synthetic._replace(labels=_lesson(recipe, synthetic.labels))
     keys = jax.vmap(jax.random.key)(jnp.array(seeds))
     together = jax.default_backend() != "cpu"
     variables = _train(network, recipe, synthetic, keys, together)
     return [jax.tree.map(itemgetter(i), variables) for i in range(len(seeds))]
+
+
+def check_training(network: Network, recipe: Recipe, shape: tuple[int, ...], name: str = "this network") -> None:
+    """Raises `InputError` where a recipe cannot train a network on images of ``shape``, ``(m, h, w, c)``.
+
+    They are too small for the network's pooling or the augmentation, the network normalises over a batch of one, or the
+    warm-up is as long as the training.
+    """
+    count = shape[0]
+    check_images(network, shape[1:], name)
+    check_augment(recipe.augment, shape[1:])
+    check_batch(network, min(recipe.batch, count, count % recipe.batch or count))
+    optimizer_of(recipe, count)
 
 
 def _lesson(recipe: Recipe, labels: Float[Array, "n k"]) -> Float[Array, "n k"]:

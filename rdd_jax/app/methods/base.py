@@ -81,6 +81,10 @@ class Method:
         assert self.evaluation.recipe is not None, "resolved first"
         return recipe_of(self.evaluation.recipe, self.images * classes, classes)
 
+    def recipes(self, classes: int) -> list[Recipe]:
+        """The same for each of the networks of its evaluation."""
+        return pieces.recipes_of(self.evaluation, self.recipe(classes))
+
     def check(self) -> None:
         """Raises `InputError` where an option cannot be, as far as can be seen without the data."""
         options.check(self)
