@@ -166,12 +166,9 @@ def test_bad_files_are_named(name, content, tmp_path):
 
 @pytest.mark.parametrize("name", ["lenet", "vit", "resnet18"])
 def test_networks_without_sizes_are_as_they_were_published(name):
-    own = network_by_recipe(Recipe(name, depth=1, width=8, norm="none"), 3)
-    shapes = [
-        jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
-        for network in (own, NETWORKS[name](3))
-    ]
-    assert jax.tree.map(jnp.shape, shapes[0]) == jax.tree.map(jnp.shape, shapes[1])
+    shapes = lambda network: jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))  # noqa: E731
+    own = shapes(network_by_recipe(Recipe(name, depth=1, width=8, norm="none"), 3))
+    assert jax.tree.map(jnp.shape, own) == jax.tree.map(jnp.shape, shapes(NETWORKS[name](3)))
 
 
 def test_a_recipe_says_its_network():

@@ -74,10 +74,9 @@ def read_recipe(file: Path | str) -> Recipe:
 def write_recipe(file: Path | str, recipe: Recipe) -> None:
     """Writes a recipe as JSON, or as TOML where the file's name ends so; `read_recipe` takes it back."""
     file, values = Path(file), to_values(recipe)
-    if file.suffix == ".toml":  # which has no word for None
-        write_text(
-            file, "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items() if value is not None)
-        )
+    if file.suffix == ".toml":
+        said = {key: value for key, value in values.items() if value is not None}  # for which TOML has no word
+        write_text(file, "".join(f"{key} = {json.dumps(value)}\n" for key, value in said.items()))
     else:
         write_json(file, values)
 
