@@ -20,6 +20,7 @@ from rdd_jax.distill import Distiller
 from rdd_jax.grouping import Grouping, Groups
 from rdd_jax.networks.recipes import Recipe
 from rdd_jax.progress import SILENT, Progress
+from rdd_jax.types import Data
 
 discovering = importlib.import_module("rdd_jax.grouping.discovered")  # the package has a function of that name
 
@@ -215,6 +216,23 @@ def test_evaluating_a_run_gives_the_figures_that_it_gave_itself(way, tmp_path, m
     assert by_own == report["evaluations"]
     assert (by_own != again["evaluations"]) == ("convnet" in EVALUATED[way].evaluation.learners)
     assert {e["set"] for e in again["evaluations"]} > {"synthetic", "random"}
+
+
+@pytest.mark.parametrize(
+    "recipes, side, beside",
+    [
+        ([], 8, False),
+        ([Recipe()], 8, False),
+        ([Recipe("mlp")], 8, False),
+        ([Recipe(epochs=7)], 8, True),
+        ([Recipe("mlp", width=7)], 8, True),
+        ([Recipe("mlp", width=7)], 7, False),
+        ([Recipe(epochs=7), Recipe()], 8, False),
+    ],
+)
+def test_the_column_of_every_table_stands_beside_other_recipes(recipes, side, beside):
+    train = Data(np.zeros((2, side, side, 1), np.uint8), np.arange(2, dtype=np.int32), ("a", "b"))
+    assert evaluating._beside(recipes, train) == [Recipe()] * beside
 
 
 @pytest.mark.parametrize(

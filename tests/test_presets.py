@@ -168,9 +168,8 @@ def test_networks_of_an_evaluation_are_those_that_were_matched_at():
 
 def test_a_recipe_of_a_file_is_spelt_out(tmp_path):
     (tmp_path / "own.toml").write_text("steps = 40\nwidth = 8\n")
-    assert (
-        spelt(configured("kip", recipe=f"{tmp_path / 'own.toml'},depth=1"))["recipe"] == "dc,depth=1,width=8,steps=40"
-    )
+    found = spelt(configured("kip", recipe=f"{tmp_path / 'own.toml'},depth=1"))["recipe"]
+    assert found == "dc,depth=1,width=8,steps=40"
 
 
 def test_robust_is_spelt_out_and_what_is_given_stays():

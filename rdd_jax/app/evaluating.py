@@ -53,6 +53,9 @@ OF_DATA = frozenset({"data", "groups_from", "shift", "bias", "share", "seed"})
 def evaluate(config: Evaluate, progress: Progress = SILENT, elsewhere: Collection[str] = ()) -> dict[str, Any]:
     """Evaluates a run folder or an ``.npz`` made elsewhere; the report, to be written to ``config.out``.
 
+    Networks are trained by the recipe that is given, else by the one that the set carries, else by DC's; beside any
+    other stands a ConvNet-3-128 by DC's.
+
     Args:
       elsewhere: those of `OF_DATA` that the user gave; without any, the data must be what the run was started with.
 
