@@ -269,7 +269,7 @@ class SizeOptions:
 
 
 def _check_recipe(name: str, value: str) -> None:
-    network_by_recipe(recipe_of(value, images=1, classes=1), 2)
+    network_by_recipe(recipe_of(value, images=1, classes=1), 2)  # of a set of any size
 
 
 RECIPE = Option(
