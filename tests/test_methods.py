@@ -19,8 +19,7 @@ SMALL = {
     "baselines": False,
     "network": "mlp",
     "net_width": 32,
-    "eval_epochs": 2,
-    "eval_augment": "none",
+    "recipe": "dc,network=mlp,width=32,epochs=2",
     "learners": "krr",
     "init": "noise",
     "seed": 1,
@@ -33,7 +32,13 @@ WAYS = {
     "dm": CONVNET,
     "rdd": {"net_steps": 4, "siamese": "crop"},
     "dc, taught, squared": {"net_period": 4, "net_pool": 2, "net_epochs": 2, "distance": "squared", "lr": 0.5},
-    "dm, robust": {"shift": "two-colours", "robust": True, "learners": "convnet", **CONVNET, "eval_epochs": 60},
+    "dm, robust": {
+        "shift": "two-colours",
+        "robust": True,
+        "learners": "convnet",
+        **CONVNET,
+        "recipe": "dc,depth=1,width=8,epochs=60",
+    },
     "dc, robust, nearest": {"robust": True, "grouping": "nearest", "refit_every": 10},
     "rdd, groups of the data": {
         "shift": "two-colours",
@@ -106,7 +111,7 @@ def test_an_interrupted_run_ends_with_the_same_bytes_and_above_its_start(way, st
 def test_a_kip_set_starts_gradient_matching(tmp_path):
     options = {"ipc": 1, "steps": 20, "batch": 200, "seeds": 1, "baselines": False, "seed": 1, "labels": "learned"}
     kip = distill(configured("kip", **options), tmp_path / "kip")
-    options = {"steps": 1, "lr": 1e-12, "init": str(tmp_path / "kip"), "eval_epochs": 2}
+    options = {"steps": 1, "lr": 1e-12, "init": str(tmp_path / "kip")}
     started = distill(config("dc", **options), tmp_path / "dc")
     np.testing.assert_allclose(started.saved.synthetic.images, kip.saved.synthetic.images, atol=1e-4)
     # Targets of a regression are no distributions: networks start from the classes that the set was made for.
@@ -130,16 +135,22 @@ def test_a_kip_set_starts_gradient_matching(tmp_path):
         ({"factor": 0, "parameterisation": "multi-formation"}, "factor is 0"),
         ({"factor": 3, "parameterisation": "multi-formation"}, "factor 3 does not divide images of 8 x 8"),
         ({"network": "convnet", "net_depth": 4, "learners": "krr"}, "too small for network 'convnet'"),
-        ({"net_depth": 4, "learners": "convnet"}, "too small for learner 'convnet'"),
+        ({"recipe": "dc,depth=4", "learners": "convnet"}, "too small for learner 'convnet'"),
         ({"grouping": "none"}, "grouping is 'none', but matching compares groups"),
         ({"method": "dc", "sampler": "uniform"}, "unknown sampler 'uniform'"),
         (
             {"batch": 1, "shift": "two-colours", "grouping": "labels"},
             "a batch of 10 does not hold an example of each of the 20 groups",
         ),
-        ({"eval_average": 1.0}, "eval_average is 1.0"),
-        ({"eval_augment": "flop"}, "did you mean flip"),
-        ({"eval_epochs": -2}, "eval_epochs is -2"),
+        ({"recipe": "dc,average=1.0"}, "average is 1.0"),
+        ({"recipe": "dc,augment=flop"}, "did you mean flip"),
+        ({"recipe": "dc,epochs=-2"}, "epochs is -2"),
+        ({"recipe": "dc,augment=shift8", "learners": "mlp"}, "shift by fewer pixels"),
+        ({"recipe": "dc,width=1000000", "learners": "mlp"}, "width is 1000000: that needs"),
+        ({"recipe": "dc,norm=group,width=6"}, "group norm has 4 groups"),
+        ({"recipe": "dc,schedule=cosine,warmup=9,epochs=9", "learners": "mlp"}, "warmup is 9 of 9 steps"),
+        ({"recipe": "dc,depth=1,norm=batch,batch=9", "learners": "convnet"}, "would hold a single image"),
+        ({"recipe": "dc,growth=double,depth=30"}, "doubled 29 times"),
         (
             {"method": "dc", "network": "convnet", "net_depth": 1, "net_width": 8, "norm": "batch"},
             "norm 'batch' takes statistics",

@@ -16,6 +16,7 @@ from rdd_jax.app.run_commands import _asked
 from rdd_jax.app.run_folder import Run
 from rdd_jax.datasets import load
 from rdd_jax.errors import InputError
+from rdd_jax.files import read_values
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ def test_files_that_cannot_be_read_are_named(name, content, message, tmp_path):
     if content is not None:
         (tmp_path / name).write_text(content)
     with pytest.raises(InputError, match=message):
-        settings.read_file(tmp_path / name)
+        read_values(tmp_path / name)
 
 
 TOML = """

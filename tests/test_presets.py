@@ -30,36 +30,36 @@ KERNEL = {"kernel": "fc-ntk", "depth": 1, "reg": 1e-6}
 NETWORK = {"network": "convnet", "net_depth": 3, "net_width": 128, "norm": "instance", "learners": "convnet"}
 TRAINING = {"net_batch": 256, "net_lr": 0.01, "net_pool": 1}
 MEAN = {"within": "mean", "across": "mean"}
-EVALUATION = {"eval_average": 0.0, "baselines": True, "corruptions": ""}
+EVALUATION = {"baselines": True, "corruptions": ""}
 
 FEATURES = COMMON | KERNEL | NETWORK | MEAN | EVALUATION | {"labels": "learned", "schedule": "cosine", "lr": 0.01}
 FEATURES |= {"batch": 512, "sampler": "uniform", "grouping": "none", "init_strata": "class"}
-FEATURES |= {"eval_augment": "dsa", "eval_epochs": 1001}
+FEATURES |= {"recipe": "frepo,growth=constant,norm=instance"}
 POOLED = FEATURES | {"net_period": 100, "net_batch": 1000, "net_pool": 10}
 
 PUBLISHED = {
     "kip": COMMON | LABELS | KERNEL | MEAN | EVALUATION | {"batch": 5000, "sampler": "uniform"}
     | {"optimizer": "adam", "lr": 0.04, "grouping": "none", "label_reg": 1e-8}
-    | {"learners": "krr", "eval_epochs": 301, "eval_augment": "none", "init_strata": "class"},
+    | {"learners": "krr", "recipe": "dc", "init_strata": "class"},
     "dc": COMMON | LABELS | KERNEL | NETWORK | TRAINING | MEAN | EVALUATION
     | {"batch": 256, "sampler": "stratified", "optimizer": "sgd", "lr": 0.1, "grouping": "class"}
     | {"net_period": 10, "net_epochs": 50, "distance": "cosine", "siamese": "none", "init_strata": "class"}
-    | {"eval_epochs": 301, "eval_augment": "none"},
+    | {"recipe": "dc"},
     "dsa": COMMON | LABELS | KERNEL | NETWORK | TRAINING | MEAN | EVALUATION
     | {"batch": 256, "sampler": "stratified", "optimizer": "sgd", "lr": 0.1, "grouping": "class"}
     | {"net_period": 10, "net_epochs": 50, "distance": "cosine", "siamese": SIAMESE, "init_strata": "class"}
-    | {"eval_epochs": 1001, "eval_augment": "dsa"},
+    | {"recipe": "dsa"},
     "dm": COMMON | KERNEL | NETWORK | MEAN | EVALUATION
     | {"batch": 256, "sampler": "stratified", "optimizer": "sgd", "lr": 1.0, "grouping": "class"}
-    | {"siamese": SIAMESE, "init_strata": "class", "eval_epochs": 1001, "eval_augment": "dsa"},
+    | {"siamese": SIAMESE, "init_strata": "class", "recipe": "dsa"},
     "rdd": COMMON | LABELS | KERNEL | NETWORK | TRAINING | EVALUATION
     | {"batch": 256, "sampler": "stratified", "optimizer": "sgd", "lr": 1.0, "grouping": "class"}
     | {"net_period": 2, "net_steps": 8, "net_groups": "nearest", "within": "cvar", "across": "mean+max", "tau": 0.8}
-    | {"distance": "cosine", "siamese": SIAMESE, "init_strata": "class", "eval_epochs": 1500, "eval_augment": "dsa"},
+    | {"distance": "cosine", "siamese": SIAMESE, "init_strata": "class", "recipe": "dsa,epochs=1500"},
     "frepo": POOLED | {"optimizer": "adam", "feature_reg": 1e-6, "net_epochs": 1, "net_lr": 3e-4},
     "rcig": POOLED | {"optimizer": "adabelief", "feature_reg": 1e-3, "net_epochs": 8, "net_lr": 5e-5},
     "rfad": FEATURES | {"optimizer": "adabelief", "feature_reg": 5e-3, "net_count": 4},
-    "label-solve": {"ipc": 10, "init": "random", "label_reg": 1e-8, "learners": "krr", "eval_epochs": 301} | KERNEL,
+    "label-solve": {"ipc": 10, "init": "random", "label_reg": 1e-8, "learners": "krr", "recipe": "dc"} | KERNEL,
 }  # fmt: skip
 PHOTOGRAPHS = Data(np.zeros((2, 4, 4, 3), np.uint8), np.array([0, 1], np.int32), ("a", "b"))
 CHARACTERS = dataclasses.replace(PHOTOGRAPHS, mirror=False)
@@ -88,7 +88,7 @@ def test_what_is_not_said_is_as_published(name):
     told |= {"mix", "unbiased", "pool", "refresh_every", "checkpoint_every", "keep"}
     told |= {"robust", "resize", "mode", "groups_from"}
     if name != "label-solve":
-        told |= {"net_depth", "net_width", "norm"}
+        told |= {"net_growth"}
         assert set(found) - set(PUBLISHED[name]) <= told
 
 
@@ -151,17 +151,33 @@ def test_a_step_sees_256_real_images_of_every_class(name, classes):
 @pytest.mark.parametrize("name", ["dsa", "dm"])
 def test_digits_and_letters_are_not_mirrored(name):
     found = spelt(configured(name), CHARACTERS)
-    assert (found["siamese"], found["eval_augment"], found["eval_epochs"]) == (DIGITS, "dsa-no-flip", 1001)
+    assert (found["siamese"], found["recipe"]) == (DIGITS, "dsa,augment=dsa-no-flip")
     assert spelt(configured(name, siamese="crop"), CHARACTERS)["siamese"] == "crop"
 
 
 @pytest.mark.parametrize(
-    "data, expected", [("mnist", ("dc", 1001)), ("mnist:3.0.1", ("dc", 1001)), ("cifar10", ("none", 301))]
+    "data, expected",
+    [("mnist", "dsa,augment=dc"), ("mnist:3.0.1", "dsa,augment=dc"), ("cifar10", "dc")],
 )
 def test_networks_of_dc_are_trained_as_published_for_the_data(data, expected):
-    found = spelt(configured("dc", data=data))
-    assert (found["eval_augment"], found["eval_epochs"]) == expected
-    assert spelt(configured("dc", data=data, eval_epochs=7))["eval_epochs"] == 7
+    assert spelt(configured("dc", data=data))["recipe"] == expected
+    assert spelt(configured("dc", data=data, recipe="dsa,epochs=7"))["recipe"] == "dsa,epochs=7"
+
+
+def test_networks_of_an_evaluation_are_those_that_were_matched_at():
+    given = {"network": "mlp", "net_width": 8, "net_depth": 2, "net_growth": "double", "norm": "none"}
+    found = spelt(configured("rdd", **given))
+    assert found["learners"] == "mlp"
+    assert found["recipe"] == "dsa,network=mlp,depth=2,width=8,growth=double,norm=none,epochs=1500"
+    # A recipe that is given is taken as it is.
+    found = spelt(configured("rdd", **given, recipe="rfad"))
+    assert (found["learners"], found["recipe"]) == ("convnet", "rfad")
+
+
+def test_a_recipe_of_a_file_is_spelt_out(tmp_path):
+    (tmp_path / "own.toml").write_text("steps = 40\nwidth = 8\n")
+    found = spelt(configured("kip", recipe=f"{tmp_path / 'own.toml'},depth=1"))["recipe"]
+    assert found == "dc,depth=1,width=8,steps=40"
 
 
 def test_robust_is_spelt_out_and_what_is_given_stays():
@@ -232,7 +248,6 @@ BOUNDS = {
     "min_group": ([0.0, 0.999], [-0.01, 1.0]),
     "tau": ([1e-6, 1.0], [0.0, 1.01]),
     "mix": ([1e-6, 1.0], [0.0, 1.01]),
-    "eval_average": ([0.0, 0.9999], [-0.01, 1.0]),
 }
 BOUNDS |= dict.fromkeys(
     ("zca_reg", "select_ridge", "sharpness", "lr", "reg", "label_reg", "net_lr", "feature_reg"), POSITIVE

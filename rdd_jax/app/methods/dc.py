@@ -70,9 +70,9 @@ class DC(GradientMatching):
     training: SetTrainingOptions = SetTrainingOptions()
 
     def published(self, train: Data) -> dict[str, Any]:
-        # MNIST's published networks were trained under an augmentation, those of other data under none.
+        # MNIST's published networks were trained under an augmentation, for as long as DSA's; others under none.
         named = self.data.data.partition(":")[0]
-        return loops(self.set.ipc) | ({"eval_augment": "dc"} if named == "mnist" else {})
+        return loops(self.set.ipc) | ({"recipe": "dsa,augment=dc"} if named == "mnist" else {})
 
     def trajectory(self, network: Network) -> Trajectory:
         own = self.training

@@ -84,7 +84,7 @@ class Matching(ByNetworks):
     network: NetworkOptions = NetworkOptions()
     matching: SiameseOptions = SiameseOptions()
     kernel: RegressionOptions = RegressionOptions()
-    evaluation: EvaluationOptions = EvaluationOptions(learners=None, eval_augment=None)
+    evaluation: EvaluationOptions = EvaluationOptions(learners=None)
 
     PLAIN: ClassVar[dict[str, Any]] = {"grouping": "class", "init_strata": "class"}
     ROBUST: ClassVar[dict[str, Any]] = {"grouping": "discovered", "init_strata": "group"}

@@ -11,7 +11,7 @@ from rdd_jax.app.sections import RiskOptions, SizeOptions
 from rdd_jax.augment import SHARED
 from rdd_jax.contracts import Kernel, Learner, Objective, Risk
 from rdd_jax.distill import Distiller, compose
-from rdd_jax.evaluation import network_learner
+from rdd_jax.evaluation import recipe_learner
 from rdd_jax.networks import NETWORKS, Network, check_images
 from rdd_jax.trajectory import Trajectory
 from rdd_jax.types import Data, Synthetic
@@ -39,7 +39,7 @@ class TrainingOptions:
 def dsa_parts(train: Data) -> dict[str, Any]:
     """The augmentations of DSA as published, in matching and in the networks' training; digits are not mirrored."""
     parts = [name for name in SHARED if train.mirror or name != "flip"]
-    return {"siamese": "+".join(parts), "eval_augment": "dsa" if train.mirror else "dsa-no-flip"}
+    return {"siamese": "+".join(parts), "recipe": "dsa" if train.mirror else "dsa,augment=dsa-no-flip"}
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,12 @@ class ByNetworks(Stepped):
 
     def resolved(self, train: Data) -> Method:
         own = self.ROBUST if self.groups.robust else self.PLAIN
-        found = filled(self, **(self.published(train) | own), learners=self.network.network)
-        found = filled(found, mirror=train.mirror, siamese="none", eval_augment="none")
-        return filled(found, eval_epochs=found.evaluation.epochs)
+        return filled(super().resolved(train), **{"siamese": "none", **self.published(train), **own})
+
+    def published_recipe(self, train: Data) -> str:
+        published, at = self.published(train).get("recipe", "dc"), self.network
+        sizes = f"depth={at.net_depth},width={at.net_width},growth={at.net_growth},norm={at.norm}"
+        return f"{published},network={at.network},{sizes}"
 
     def check(self) -> None:
         super().check()
@@ -70,8 +73,7 @@ class ByNetworks(Stepped):
         check_images(pieces.network_of(self.network, name, 2), tuple(shape), f"network {name!r}")
 
     def validator(self, kernel: Kernel, classes: int) -> Learner:
-        network = pieces.network_of(self.network, self.network.network, classes)
-        return network_learner(network, pieces.recipe_of(self.evaluation))
+        return recipe_learner(self.recipe(classes), classes)
 
     def check_start(self, kernel: Kernel, synthetic: Synthetic) -> None:
         """Networks take any set."""

@@ -50,7 +50,9 @@ class RDD(GradientMatching):
 
     def published(self, train: Data) -> dict[str, Any]:
         epochs, examples = 2, 2 * self.drawn(train.classes).batch
-        return {"net_steps": epochs * -(-examples // self.training.net_batch), "eval_epochs": 1500, **dsa_parts(train)}
+        parts = dsa_parts(train)
+        steps = epochs * -(-examples // self.training.net_batch)
+        return {**parts, "recipe": f"{parts['recipe']},epochs=1500", "net_steps": steps}
 
     def across(self) -> Risk:
         # The risk of the options is that of the networks' training.

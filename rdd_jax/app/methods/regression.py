@@ -22,7 +22,7 @@ import optax
 
 from rdd_jax.app import pieces
 from rdd_jax.app.methods.kip import KERNEL_SAMPLERS
-from rdd_jax.app.methods.networked import ByNetworks, NetworkOptions, TrainingOptions, dsa_parts
+from rdd_jax.app.methods.networked import ByNetworks, NetworkOptions, TrainingOptions
 from rdd_jax.app.options import count, number, one_of
 from rdd_jax.app.sections import (
     BatchOptions,
@@ -34,9 +34,9 @@ from rdd_jax.app.sections import (
     RegressionOptions,
     RiskOptions,
 )
+from rdd_jax.checks import are_distributions
 from rdd_jax.contracts import Objective
 from rdd_jax.networks import Network, ensemble
-from rdd_jax.networks.training import are_distributions
 from rdd_jax.objectives import feature_regression, on_features, on_tangents
 from rdd_jax.trajectory import Trajectory, fresh, on_synthetic, trained
 from rdd_jax.types import Data, Synthetic
@@ -103,13 +103,14 @@ class FeatureRegression(ByNetworks):
     network: NetworkOptions = NetworkOptions()
     regression: FeatureOptions = FeatureOptions()
     kernel: RegressionOptions = RegressionOptions()
-    evaluation: EvaluationOptions = EvaluationOptions(learners=None, eval_augment=None)
+    evaluation: EvaluationOptions = EvaluationOptions(learners=None)
 
     PLAIN: ClassVar[dict[str, Any]] = {"grouping": "none", "across": "mean", "sampler": "uniform"}
     ROBUST: ClassVar[dict[str, Any]] = {"grouping": "discovered", "across": "entropic", "sampler": "group"}
 
     def published(self, train: Data) -> dict[str, Any]:
-        return {"init_strata": "class", "eval_augment": dsa_parts(train)["eval_augment"]}
+        # The training of FRePo's networks takes labels as they are; their size is that of the steps.
+        return {"init_strata": "class", "recipe": "frepo" if train.mirror else "frepo,augment=frepo-no-flip"}
 
     def started(self, start: Synthetic) -> Synthetic:
         # Labels that another run has learned stay as they are.
