@@ -142,7 +142,7 @@ def test_the_learner_of_a_recipe_is_its_network_trained_by_it():
         (Recipe(width=1024), "convnet-3-1024"),
         (Recipe(depth=1, growth="double", norm="batch"), "convnet-1-128-double-batch"),
         (Recipe(epochs=7), "convnet by dc,epochs=7"),
-        (Recipe(epochs=1000, augment="dsa"), "convnet by dsa"),
+        (Recipe(epochs=1001, augment="dsa"), "convnet by dsa"),
         (recipe_by_name("frepo", 20, 10), "convnet-3-128-double-none by frepo"),
         (recipe_by_name("rfad", 20, 10), "convnet-3-1024-none by rfad"),
     ],

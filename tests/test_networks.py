@@ -211,7 +211,7 @@ def test_flax_modules_without_an_embedding_give_their_logits():
 
 
 def test_hidden_activations_are_normalised_by_image_and_channel(quick):
-    body = ConvNetBody(depth=2, width=4, norm="instance", pool="average", activation="relu")
+    body = ConvNetBody(widths=(4, 4), norm="instance", pool="average", activation="relu")
     # Two images of very different brightness and contrast.
     images = draw(2, 8, 8, 1) * jnp.array([1.0, 50.0])[:, None, None, None] + 3
     variables = jax.jit(body.init)(KEY, images)

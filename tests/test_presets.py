@@ -6,6 +6,7 @@ released code; RDD: Vahidian et al. 2024 and its released code (its groups: at m
 
 import dataclasses
 import inspect
+from unittest.mock import Mock
 
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +14,7 @@ import pytest
 
 from rdd_jax import parameterise, sampling
 from rdd_jax.app import options, pieces
-from rdd_jax.app.methods import METHODS, configured, dc, kip, matching, name_of, rdd
+from rdd_jax.app.methods import METHODS, configured, dc, kip, matching, name_of, networked, rdd
 from rdd_jax.augment import none
 from rdd_jax.errors import InputError
 from rdd_jax.kernels import fc_ntk
@@ -172,6 +173,23 @@ def test_networks_of_an_evaluation_are_those_that_were_matched_at():
     # A recipe that is given is taken as it is.
     found = spelt(configured("rdd", **given, recipe="rfad"))
     assert (found["learners"], found["recipe"]) == ("convnet", "rfad")
+
+
+@pytest.mark.parametrize("name", ["frepo", "rfad", "rcig"])
+def test_networks_learn_labels_that_were_learned_by_frepos_training_in_the_size_of_the_steps(name):
+    at = {"net_depth": 1, "net_width": 8, "norm": "none"}
+    assert spelt(configured(name, **at))["recipe"] == "frepo,depth=1,width=8,growth=constant"
+    assert spelt(configured(name, net_growth="double", norm="none"))["recipe"] == "frepo"
+    digits = spelt(configured(name, **at), CHARACTERS)
+    assert digits["recipe"] == "frepo,depth=1,width=8,growth=constant,augment=frepo-no-flip"
+
+
+@pytest.mark.parametrize("name", ["dsa", "frepo"])
+def test_a_set_is_validated_by_the_recipe_of_its_evaluation(name, monkeypatch):
+    monkeypatch.setattr(networked, "recipe_learner", made := Mock(wraps=networked.recipe_learner))
+    config = configured(name, net_width=8).resolved(PHOTOGRAPHS)
+    config.validator(fc_ntk(), 2)
+    made.assert_called_once_with(*config.recipes(2), 2)
 
 
 def test_a_recipe_of_a_file_is_spelt_out(tmp_path):

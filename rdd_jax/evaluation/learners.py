@@ -51,7 +51,7 @@ def learner_name(recipe: Recipe, images: int, classes: int) -> str:
 
     ConvNet-3-128 by DC's is ``convnet``; other sizes and trainings are said, for their figures do not compare.
 
-    >>> learner_name(Recipe(width=1024, norm="none", epochs=1000, augment="dsa"), 100, 10)
+    >>> learner_name(Recipe(width=1024, norm="none", epochs=1001, augment="dsa"), 100, 10)
     'convnet-3-1024-none by dsa'
     """
     own, usual = sizes_of(recipe), sizes_of(Recipe(recipe.network))
