@@ -72,7 +72,7 @@ class Recipe:
         ``squared``: half the squared distance to the labels as they are, centred.
       label_scale: of ``squared``: labels are multiplied by it, and the loss divided by its square.
       optimizer: ``sgd`` with ``momentum``, or ``adam``; ``weight_decay`` joins the gradient.
-      schedule: ``drop`` to a tenth past half, where the momentum begins anew; ``cosine`` to a hundredth, after
+      schedule: ``drop`` to a tenth past half, where the momentum of SGD begins anew; ``cosine`` to a hundredth, after
         ``warmup`` steps up from 0; ``constant``.
       epochs: over the set; or ``steps``: batches. One of the two is None.
       batch: images a step; all, where the set has no more.

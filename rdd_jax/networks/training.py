@@ -70,7 +70,7 @@ def _rate(recipe: Recipe, images: int) -> optax.ScalarOrSchedule:
 
 
 def _drop(recipe: Recipe, images: int) -> int:
-    """The step of the drop: of epochs after the one past half, as in the code of the published tables."""
+    """The step from which the rate is lower: at half of steps; of epochs, two past half, as in the published code."""
     if recipe.steps is not None:
         return recipe.steps // 2
     return (recipe.length(images)[0] // 2 + 2) * -(-images // recipe.batch)
