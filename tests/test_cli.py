@@ -156,7 +156,6 @@ def test_a_set_is_evaluated_by_the_recipe_that_it_carries(tmp_path, monkeypatch)
             ([*run, "--learners", "krr,mlp"], ["krr", own, column]),
             ([*elsewhere], [own, column]),
             ([*elsewhere, "--recipe", f"{tmp_path / 'own.toml'}"], ["mlp-8 by dc,epochs=2", column]),
-            ([*elsewhere, "--recipe", "dc,depth=1,width=2,epochs=1"], [column]),
         ]
     ):
         out = tmp_path / f"{number}.json"

@@ -192,7 +192,12 @@ RECIPE = "dc,width=4,depth=1,epochs=2"
 EVALUATED = {
     "kip": configured("kip", **TINY, seed=3, shift="two-colours", corruptions="invert"),
     "multi-formation": configured(
-        "dm", **TINY | LEARNERS, parameterisation="multi-formation", recipe=f"{RECIPE},augment=dsa,norm=batch"
+        "dm",
+        **TINY | LEARNERS,
+        net_depth=1,
+        net_width=4,
+        parameterisation="multi-formation",
+        recipe=f"{RECIPE},augment=dsa,norm=batch",
     ),
     "averaged": configured("kip", **TINY | LEARNERS, recipe=f"{RECIPE},average=0.9", preprocess="zca", reg=1e-3),
 }

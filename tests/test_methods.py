@@ -81,6 +81,7 @@ RESUMED = ("rdd", "dm, by importance")
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("quick_discovery")
 @pytest.mark.parametrize("way", [way for way in WAYS if way not in RESUMED])
 def test_a_short_run_of_every_method_ends_above_its_start(way, tmp_path):
     outcome = distill(config(way), tmp_path / "run")
