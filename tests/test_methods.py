@@ -1,5 +1,6 @@
 """The methods, end to end on the embedded digits: every one of the registry, resumed, refused."""
 
+import importlib
 import json
 
 import numpy as np
@@ -11,6 +12,9 @@ from rdd_jax.app.methods.networked import ByNetworks
 from rdd_jax.app.run_folder import Run
 from rdd_jax.checks import are_distributions
 from rdd_jax.errors import InputError
+from rdd_jax.grouping import spurious, texture
+
+discovering = importlib.import_module("rdd_jax.grouping.discovered")  # the package has a function of that name
 
 SMALL = {
     "ipc": 1,
@@ -80,8 +84,14 @@ RESUMED = ("rdd", "dm, by importance")
 """Those whose short run is also interrupted and resumed."""
 
 
+@pytest.fixture
+def one_view(quick_discovery, monkeypatch):
+    """`discovered` looks for attributes alone, without networks."""
+    monkeypatch.setattr(discovering, "_views", lambda: {"spurious:texture": spurious(texture())})
+
+
 @pytest.mark.slow
-@pytest.mark.usefixtures("quick_discovery")
+@pytest.mark.usefixtures("one_view")
 @pytest.mark.parametrize("way", [way for way in WAYS if way not in RESUMED])
 def test_a_short_run_of_every_method_ends_above_its_start(way, tmp_path):
     outcome = distill(config(way), tmp_path / "run")
