@@ -192,6 +192,13 @@ def test_a_set_is_validated_by_the_recipe_of_its_evaluation(name, monkeypatch):
     made.assert_called_once_with(*config.recipes(2), 2)
 
 
+def test_a_recipe_that_only_larger_sets_can_have_is_refused_for_the_smaller_ones():
+    recipe = "frepo,warmup=1500"
+    assert spelt(configured("kip", ipc=50, recipe=recipe))["recipe"] == recipe
+    with pytest.raises(InputError, match="warmup is 1500 of 1000 steps"):
+        configured("kip", ipc=1, recipe=recipe).resolved(PHOTOGRAPHS)
+
+
 def test_a_recipe_of_a_file_is_spelt_out(tmp_path):
     (tmp_path / "own.toml").write_text("steps = 40\nwidth = 8\n")
     found = spelt(configured("kip", recipe=f"{tmp_path / 'own.toml'},depth=1"))["recipe"]
