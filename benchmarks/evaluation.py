@@ -13,6 +13,7 @@ import tyro
 
 from benchmarks.beside_torch import CLASSES, Torch, forward_flops, noise, tell, timed
 from rdd_jax.networks import convnet, training
+from rdd_jax.networks.recipes import Recipe
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Evaluation(Torch):
 def main(options: Evaluation) -> None:
     """Times it."""
     synthetic, test = noise(10 * CLASSES), np.asarray(noise(10_000).images)
-    network, recipe = convnet(CLASSES), training.Recipe(epochs=options.epochs)
+    network, recipe = convnet(CLASSES), Recipe(epochs=options.epochs)
 
     def work() -> None:
         for variables in training.train(network, synthetic, list(range(options.networks)), recipe):

@@ -20,7 +20,7 @@ from pathlib import Path
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 SHORT = ["--data", "digits", "--ipc", "1", "--seeds", "1", "--no-baselines"]
 STEPS = ["--steps", "40", "--batch", "100", "--checkpoint-every", "10"]
-NETWORK = [*STEPS, "--net-width", "8", "--net-depth", "2", "--eval-epochs", "5"]
+NETWORK = [*STEPS, "--net-width", "8", "--net-depth", "2", "--recipe", "dc,width=8,depth=2,epochs=5"]
 RUNS = {
     "label-solve": [],
     "kip": STEPS,
@@ -30,6 +30,9 @@ RUNS = {
     "dc": NETWORK,
     "dsa": NETWORK,
     "rdd": NETWORK,
+    "frepo": NETWORK,
+    "rfad": NETWORK,
+    "rcig": NETWORK,
 }
 
 

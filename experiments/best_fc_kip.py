@@ -62,13 +62,14 @@ def run(only: str) -> None:
 
 def networks(only: str, learners: str, seeds: int) -> None:
     """Trains finite networks on the finished sets of seed 0 and on the baselines."""
-    from rdd_jax.app.evaluating import evaluate, of_run, with_recipe
+    from rdd_jax.app.evaluating import evaluate, of_run
+    from rdd_jax.app.options import updated
 
     for name, _ in cells(only):
         for learner in learners.split(","):
             out = FOLDER / f"{name}-{learner}.json"
             if name.endswith("-0") and (FOLDER / name / "report.json").exists() and not out.exists():
-                evaluate(with_recipe(of_run(str(FOLDER / name)), {"learners": learner, "seeds": seeds, "out": out}))
+                evaluate(updated(of_run(str(FOLDER / name)), {"learners": learner, "seeds": seeds, "out": out}))
                 print(out, flush=True)
 
 

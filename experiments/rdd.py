@@ -64,7 +64,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "by-class": {"robust": True, "init_strata": "class"},
     "true": {"grouping": "labels", "init_strata": "group"},
     "clusters": {"robust": True, "grouping": "clusters", "features": "pixels"},
-    "augmented": {"siamese": None, "eval_augment": None},
+    "augmented": {"siamese": None, "recipe": None},
     "importance": {"sampler": "stratified+importance"},
     "taught": TAUGHT,
     "dc-loops": DC_LOOPS,
@@ -98,7 +98,7 @@ def _all() -> Iterator[tuple[str, Method]]:
         network = "mlp" if table in ("mlp", "start") else "convnet"
         options: dict[str, Any] = {"network": network, "learners": LEARNERS[network], "steps": STEPS[network][method]}
         # The same for all; of dsa the published siamese augmentation.
-        options |= {"siamese": None if method == "dsa" else "none", "eval_augment": "none"}
+        options |= {"siamese": None if method == "dsa" else "none", "recipe": f"dc,network={network}"}
         options |= {**DATA[data], **SHORT[network].get(method, {}), **WAYS.get(way, {}), **more}
         options["baselines"] = (table, method, way) == ("mlp", "dm", "plain")  # once for all: they are real images
         config = configured(method, **{**BASE, **options}, ipc=ipc, seed=seed)

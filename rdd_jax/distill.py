@@ -140,7 +140,7 @@ def compose(
       optimizer: any Optax transformation of the parameters; default ``adam(4e-2)``.
       parameterisation: see `rdd_jax.parameterise`; default the pixels, labels fixed.
       augment: applied to the real images of a batch. (Augmentations of both sides belong to matching objectives.)
-      trajectory: the networks that a matching objective looks from, see `rdd_jax.trajectory`.
+      trajectory: the networks that an objective looks from, see `rdd_jax.trajectory`.
     """
 
     def init(synthetic: Synthetic) -> State:

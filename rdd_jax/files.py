@@ -4,6 +4,7 @@ import json
 import math
 import os
 import tempfile
+import tomllib
 import uuid
 import warnings
 import zipfile
@@ -24,6 +25,7 @@ __all__ = [
     "check_place",
     "new_folder",
     "read_npz",
+    "read_values",
     "write_bytes",
     "write_json",
     "write_npz",
@@ -128,6 +130,21 @@ def as_json(value: Any) -> bytes:
 def write_json(file: Path, value: Any) -> None:
     """Makes or replaces a JSON file in one move."""
     write_bytes(file, as_json(value))
+
+
+def read_values(file: Path, remedy: str = "mend it") -> dict[str, Any]:
+    """The values of a TOML or JSON file; raises `InputError`, with the remedy, where it is missing or broken."""
+    if file.suffix not in (".toml", ".json"):
+        raise InputError(f"{str(file)!r} is no configuration: give a .toml or .json file")
+    if not file.is_file():
+        raise InputError(f"no file {str(file)!r}")
+    try:
+        values = (tomllib.loads if file.suffix == ".toml" else json.loads)(file.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:  # what is no TOML, no JSON, no UTF-8
+        raise InputError(f"{str(file)!r} is broken ({error}): {remedy}") from error
+    if not isinstance(values, dict):
+        raise InputError(f"{str(file)!r} holds a {type(values).__name__}, expected names and values: {remedy}")
+    return values
 
 
 def write_npz(file: Path, **arrays: np.ndarray) -> None:

@@ -14,6 +14,8 @@ from rdd_jax.checks import PIXELS_MOST, check_codes, check_names, check_pixels, 
 from rdd_jax.datasets.preprocess import Prepared, Preprocess
 from rdd_jax.errors import InputError
 from rdd_jax.files import check_new, read_npz, write_npz
+from rdd_jax.networks import recipe_files
+from rdd_jax.networks.recipes import Recipe
 from rdd_jax.types import State, Synthetic, centred_one_hot
 
 __all__ = [
@@ -36,24 +38,27 @@ class SavedSet:
     In the file: ``images`` (pixel space, ``[m, h, w, c]`` float32; learned pixels may leave [0, 1]),
     ``images_model`` (model space), ``labels`` (``[m, k]`` float32, centred: zero-sum rows for one-hot), ``classes``
     (``[m]``, what each is an image of, whatever its label has become),
-    ``class_names``, ``preprocess`` and ``preprocess_mean``, ``_scale``, ``_basis`` (see `Preprocess`), and
-    ``weights`` where the set has any.
+    ``class_names``, ``preprocess`` and ``preprocess_mean``, ``_scale``, ``_basis`` (see `Preprocess`),
+    ``weights`` where the set has any, and ``recipe`` where it has one: how networks are to learn from it, as JSON.
     """
 
     synthetic: Synthetic
     preprocess: Preprocess
     class_names: tuple[str, ...]
+    recipe: Recipe | None = None
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         images, weight = np.asarray(self.synthetic.images), self.synthetic.weight
-        weights = {} if weight is None else {"weights": np.asarray(weight)}
+        more = {} if weight is None else {"weights": np.asarray(weight)}
+        if self.recipe is not None:
+            more["recipe"] = recipe_files.to_array(self.recipe)
         return {
             "images": self.preprocess.invert(images),
             "images_model": images,
             "labels": np.asarray(self.synthetic.labels),
             "classes": np.asarray(self.synthetic.of_class),
             "class_names": np.array(self.class_names),
-            **weights,
+            **more,
             **self.preprocess.to_arrays(),
         }
 
@@ -94,7 +99,8 @@ def load_set(file: Path | str) -> SavedSet:
         raise InputError(f"{str(file)!r}: {error}") from error
     if not preprocess.fits(images.shape[1:]):
         raise InputError(f"{str(file)!r} has images of {images.shape[1:]}, which its {preprocess.kind} does not fit")
-    return SavedSet(synthetic, preprocess, class_names)
+    recipe = recipe_files.from_array(arrays["recipe"], repr(str(file))) if "recipe" in arrays else None
+    return SavedSet(synthetic, preprocess, class_names, recipe)
 
 
 def save_state(folder: Path | str, state: State) -> None:
@@ -262,7 +268,7 @@ def _centred(labels: np.ndarray, images: int, classes: int, file: Path) -> Array
         centred = np.asarray(centred_one_hot(codes.astype(np.int32), classes))
     else:
         centred = _soft(labels, images, classes, file)
-    if (most := centred.max(0)).min() <= 0:
+    if (most := (centred - centred.mean(1, keepdims=True)).max(0)).min() <= 0:
         raise InputError(
             f"{str(file)!r} has no image of class {most.argmin()} of 0..{classes - 1}: give every class one"
         )
@@ -280,11 +286,11 @@ def _soft(labels: np.ndarray, images: int, classes: int, file: Path) -> np.ndarr
     totals = labels.sum(1, keepdims=True)
     if (blank := np.flatnonzero(np.ptp(labels, 1) == 0)).size:
         raise InputError(f"{str(file)!r}: the label of image {blank[0]} is {labels[blank[0], 0]:g} for every class")
-    # Rows that sum to one are distributions; regression targets, which sum to zero, are centred already.
+    # Rows that sum to one are distributions; others are targets of a regression, and stay as they are.
     distribution = np.abs(totals - 1) < 1e-3
     if (wrong := (distribution & (labels < -1e-3)) | (labels.max(1, keepdims=True) <= 0)).any():
         raise InputError(
             f"{str(file)!r} has soft labels down to {labels[wrong].min():g} in rows that are neither distributions nor "
             "centred: give probabilities (no logarithms of them), or rows that sum to 0"
         )
-    return labels - totals / classes
+    return labels - np.where(distribution, totals / classes, 0)

@@ -1,8 +1,8 @@
-r"""The networks that matching objectives look from, step by step of the distiller.
+r"""The networks that objectives look from, step by step of the distiller.
 
 ``follow(key, step, state, synthetic, data) -> state`` gives the network of a step: `fresh` weights (DM), or a network
-in training that starts anew every so often (`trained`), on the synthetic set (DC, DSA) or on real data (RDD). Nothing
-here is differentiated with respect to the synthetic set.
+in training that starts anew every so often (`trained`), on the synthetic set (DC, DSA, FRePo, RCIG) or on real data
+(RDD). Nothing here is differentiated with respect to the synthetic set.
 """
 
 from collections.abc import Callable
@@ -16,9 +16,9 @@ from jaxtyping import Array, Float, Int
 
 from rdd_jax.augment import none
 from rdd_jax.contracts import Augment, Lesson, Risk, Sampler
-from rdd_jax.errors import at_least
+from rdd_jax.errors import at_least, choose
 from rdd_jax.networks.base import Network
-from rdd_jax.networks.training import Training, cross_entropy, epoch, mean_loss, update
+from rdd_jax.networks.training import Training, cross_entropy, epoch, mean_loss, squared_error, update
 from rdd_jax.sampling import counted
 from rdd_jax.types import Examples, Losses, PRNGKey, Synthetic
 
@@ -46,7 +46,7 @@ kernel_only = Trajectory(
 
 
 def fresh(network: Network) -> Trajectory:
-    """Random weights, new at every step: DM's."""
+    """Random weights, new at every step: DM's, and RFAD's of a `networks.ensemble`."""
 
     def start(key: PRNGKey, synthetic: Synthetic) -> Any:
         return network.init(key, synthetic.images[:1])
@@ -111,15 +111,30 @@ def _zeros_like(start: Callable[[PRNGKey, Synthetic], Any], synthetic: Synthetic
 
 
 def on_synthetic(
-    network: Network, optimizer: optax.GradientTransformation, epochs: int, batch: int = 256, augment: Augment = none
+    network: Network,
+    optimizer: optax.GradientTransformation,
+    epochs: int,
+    batch: int = 256,
+    augment: Augment = none,
+    error: str = "cross-entropy",
 ) -> Lesson:
-    """``epochs`` of cross-entropy over the synthetic set, ``batch`` images a step: DC's inner loop."""
+    """``epochs`` over the synthetic set, ``batch`` images a step.
+
+    Args:
+      error: ``cross-entropy`` to labels that are distributions, DC's inner loop; or ``squared``, half the squared error
+        to the labels as they are, by which the networks of FRePo and RCIG learn.
+
+    Raises:
+      InputError: an unknown ``error``, ``epochs < 0`` or ``batch < 1``.
+    """
     at_least("epochs", epochs, 0)
     at_least("batch", batch, 1)
-    step = partial(update, mean_loss(network), optimizer)
+    of = choose("error", error, {"cross-entropy": cross_entropy, "squared": squared_error})
+    step = partial(update, mean_loss(network, of), optimizer)
 
     def lesson(key: PRNGKey, training: Training, synthetic: Synthetic, data: Examples) -> Training:
-        taught = synthetic._replace(labels=synthetic.labels + 1 / synthetic.labels.shape[1])
+        centre = 1 / synthetic.labels.shape[1] if error == "cross-entropy" else 0.0
+        taught = synthetic._replace(labels=synthetic.labels + centre)
         one = lambda i, now: epoch(jax.random.fold_in(key, i), now, taught, step, batch, augment)  # noqa: E731
         return jax.lax.fori_loop(0, epochs, one, training)
 

@@ -43,6 +43,13 @@ def quick_flags(monkeypatch):
 
 
 @pytest.fixture
+def quick_discovery(monkeypatch):
+    """Networks that `discovered` looks with take few steps, and a trial of it a tenth of a second."""
+    monkeypatch.setattr("rdd_jax.grouping.learned.LEAST_STEPS", 20)
+    monkeypatch.setattr("rdd_jax.grouping.trial.Trial.LANDMARKS", 60)
+
+
+@pytest.fixture
 def stop_at():
     """``stop_at(step)``: a progress by which a run is interrupted after so many steps."""
     # Not above: what is imported before the hook is not checked.

@@ -120,6 +120,22 @@ def test_crop_is_by_an_eighth_rounded_half_up(side, pixels):
     assert last[last > 0].min() == side - pixels
 
 
+def spreads(images):
+    """Mean, spread of the grey images, and of the channels around them."""
+    grey = images.mean(-1, keepdims=True)
+    return images.mean((-1, -2, -3)), grey.std((-1, -2, -3)), (images - grey).std((-1, -2, -3))
+
+
+def test_jitter_moves_the_mean_and_multiplies_contrast_and_saturation():
+    image = np.random.default_rng(1).standard_normal((1, 4, 5, 3)).astype(np.float32)
+    mean, grey, channels = spreads(over_keys(augment.jitter(0.25), image)[:, 0])
+    was = spreads(image[0])
+    contrast = grey / was[1]
+    for found, middle in ((mean - was[0], 0), (contrast, 1), (channels / was[2] / contrast, 1)):
+        assert middle - 0.2501 < found.min() < middle - 0.24
+        assert middle + 0.24 < found.max() < middle + 0.2501
+
+
 def test_cutout_zeroes_a_rectangle_anywhere_clipped_at_the_edges():
     image = np.random.default_rng(1).standard_normal((4, 5, 2)).astype(np.float32)
     # Half of 4 pixels is 2, half of 5 is 3: the places they take, by the edge or not.
@@ -248,7 +264,9 @@ def test_dsa_draws_from_the_named_parts_only():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name, mirrors", [("dsa", True), ("dsa-no-flip", False), ("dc", False)])
+@pytest.mark.parametrize(
+    "name, mirrors", [("dsa", True), ("dsa-no-flip", False), ("dc", False), ("frepo", True), ("frepo-no-flip", False)]
+)
 def test_what_trains_on_digits_does_not_mirror(name, mirrors):
     image = np.zeros((1, 8, 8, 1), np.float32)
     image[:, 2:6, 5:] = 1

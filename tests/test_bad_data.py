@@ -592,6 +592,11 @@ def test_sets_in_every_form_that_can_be_told_are_taken(change, tmp_path):
     np.testing.assert_allclose(found.labels.sum(1), 0, atol=1e-6)
 
 
+def test_targets_of_a_regression_stay_as_they_are(tmp_path):
+    labels = 7 * np.roll(ONE_HOT, 1, 1) - np.arange(6)[:, None] * 0.4 + 0.3
+    np.testing.assert_allclose(foreign(tmp_path, labels=labels.astype(np.float32)).labels, labels, atol=1e-6)
+
+
 def test_the_names_of_data_are_checked_wherever_they_come_from():
     with pytest.raises(InputError, match="more than once"):
         Data(IMAGES, LABELS, ("a", "b", "b"))

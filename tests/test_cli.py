@@ -10,11 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from rdd_jax.app import evaluating
 from rdd_jax.app.checkpoint import Checkpoints, Saved
 from rdd_jax.app.cli import main
 from rdd_jax.app.run_folder import Run
 from rdd_jax.distill import compose
 from rdd_jax.kernels import fc_ntk
+from rdd_jax.networks.recipes import Recipe
 from rdd_jax.objectives import kip
 from rdd_jax.saving import load_set
 from rdd_jax.types import Synthetic
@@ -128,6 +130,37 @@ def test_a_set_made_elsewhere_in_every_form_gives_the_same_figure(finished, tmp_
         results.append(accuracy(json.loads(out.read_text()))["mean"])
     report = json.loads((finished / "report.json").read_text())
     assert results == pytest.approx([accuracy(report)["mean"]] * 3, abs=0.003)
+
+
+def learners(file):
+    return list(dict.fromkeys(e["learner"] for e in json.loads(file.read_text())["evaluations"]))
+
+
+COLUMN = Recipe(depth=1, width=2, epochs=1)
+"""In the place of DC's column: as quick as can be."""
+
+
+@pytest.mark.slow
+def test_a_set_is_evaluated_by_the_recipe_that_it_carries(tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluating, "BESIDE", COLUMN)
+    recipe = "dc,network=mlp,width=4,loss=squared,epochs=1"
+    assert distil("--steps", "2", "--batch", "50", "--recipe", recipe, "--out", tmp_path / "run") == 0
+    file = tmp_path / "run" / "synthetic.npz"
+    assert load_set(file).recipe == Recipe("mlp", width=4, loss="squared", epochs=1)
+    (tmp_path / "own.toml").write_text('network = "mlp"\nwidth = 8\nepochs = 2\n')
+    run, elsewhere = [str(tmp_path / "run")], [str(file), "--data", "digits"]
+    own, column = "mlp-4 by dc,loss=squared,epochs=1", "convnet-1-2 by dc,epochs=1"
+    for number, (arguments, found) in enumerate(
+        [
+            (run, ["krr"]),
+            ([*run, "--learners", "krr,mlp"], ["krr", own, column]),
+            ([*elsewhere], [own, column]),
+            ([*elsewhere, "--recipe", f"{tmp_path / 'own.toml'}"], ["mlp-8 by dc,epochs=2", column]),
+        ]
+    ):
+        out = tmp_path / f"{number}.json"
+        assert main(["evaluate", *arguments, "--seeds", "1", "--no-baselines", "--out", str(out)]) == 0
+        assert learners(out) == found
 
 
 def test_label_solve_beats_its_own_start(tmp_path):
@@ -424,7 +457,10 @@ def test_resuming_a_robust_run_refuses_another_grouping(robust, capsys):
         (["--init", "kmean"], "did you mean kmeans"),
         (["--sampler", "uniforn"], "did you mean uniform"),
         (["--sampler", "stratified"], "unknown sampler 'stratified'"),
-        (["--net-period", "3"], "--net-period is no option of `rdd distill kip`: it is one of dc, dsa, rdd"),
+        (
+            ["--net-period", "3"],
+            "--net-period is no option of `rdd distill kip`: it is one of dc, dsa, rdd, frepo,",
+        ),
         (["--ipcc", "3"], "unknown option '--ipcc': did you mean --ipc"),
         (["--labels", "soft"], "unknown labels 'soft'"),
         (["--schedule", "cosin"], "did you mean cosine"),

@@ -13,12 +13,7 @@ from rdd_jax.grouping.trial import Trial, View
 
 module = importlib.import_module("rdd_jax.grouping.discovered")  # the package has a function of that name
 best = module._best
-
-
-@pytest.fixture(autouse=True)
-def few_landmarks(monkeypatch):
-    """A trial then takes a tenth of a second."""
-    monkeypatch.setattr(Trial, "LANDMARKS", 60)
+pytestmark = pytest.mark.usefixtures("quick_discovery")
 
 
 def points_of(points, labels, given=None):

@@ -19,6 +19,8 @@ from rdd_jax.datasets import load
 from rdd_jax.datasets.preprocess import prepare
 from rdd_jax.distill import Distiller
 from rdd_jax.grouping import Grouping, Groups
+from rdd_jax.networks.recipes import Recipe
+from rdd_jax.types import Data
 
 discovering = importlib.import_module("rdd_jax.grouping.discovered")  # the package has a function of that name
 
@@ -182,24 +184,52 @@ def test_a_folder_whose_checkpoints_could_not_be_read_is_refused(tmp_path, capsy
     assert not list(tmp_path.iterdir())
 
 
+BESIDE = Recipe(depth=1, width=2, epochs=1)
+"""In the place of DC's column: as quick as can be."""
 TINY = {"ipc": 1, "seeds": 2, "checkpoint_every": 2, "steps": 2, "batch": 100}
-NETWORK = {"net_width": 4, "net_depth": 1, "learners": "krr,convnet", "eval_epochs": 2, "batch": 50}
+LEARNERS = {"learners": "krr,convnet", "batch": 50}
+RECIPE = "dc,width=4,depth=1,epochs=2"
 EVALUATED = {
-    "kip": configured("kip", **TINY, seed=3, shift="two-colours", corruptions="invert", net_width=4),
+    "kip": configured("kip", **TINY, seed=3, shift="two-colours", corruptions="invert"),
     "multi-formation": configured(
-        "dm", **TINY | NETWORK, parameterisation="multi-formation", eval_augment="dsa", norm="batch"
+        "dm",
+        **TINY | LEARNERS,
+        net_depth=1,
+        net_width=4,
+        parameterisation="multi-formation",
+        recipe=f"{RECIPE},augment=dsa,norm=batch",
     ),
-    "averaged": configured("kip", **TINY | NETWORK, eval_average=0.9, preprocess="zca", reg=1e-3),
+    "averaged": configured("kip", **TINY | LEARNERS, recipe=f"{RECIPE},average=0.9", preprocess="zca", reg=1e-3),
 }
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("way", EVALUATED)
-def test_evaluating_a_run_gives_the_figures_that_it_gave_itself(way, tmp_path):
+def test_evaluating_a_run_gives_the_figures_that_it_gave_itself(way, tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluating, "BESIDE", BESIDE)
     report = distill(EVALUATED[way], tmp_path / "run").report
     again = evaluating.evaluate(evaluating.of_run(str(tmp_path / "run")))
-    assert again["evaluations"] == report["evaluations"]
+    by_own = [e for e in again["evaluations"] if e["learner"] != "convnet-1-2 by dc,epochs=1"]
+    assert by_own == report["evaluations"]
+    assert (by_own != again["evaluations"]) == ("convnet" in EVALUATED[way].evaluation.learners)
     assert {e["set"] for e in again["evaluations"]} > {"synthetic", "random"}
+
+
+@pytest.mark.parametrize(
+    "recipes, side, beside",
+    [
+        ([], 8, False),
+        ([Recipe()], 8, False),
+        ([Recipe("mlp")], 8, False),
+        ([Recipe(epochs=7)], 8, True),
+        ([Recipe("mlp", width=7)], 8, True),
+        ([Recipe("mlp", width=7)], 7, False),
+        ([Recipe(epochs=7), Recipe()], 8, False),
+    ],
+)
+def test_the_column_of_every_table_stands_beside_other_recipes(recipes, side, beside):
+    train = Data(np.zeros((2, side, side, 1), np.uint8), np.arange(2, dtype=np.int32), ("a", "b"))
+    assert evaluating._beside(recipes, train) == [Recipe()] * beside
 
 
 @pytest.mark.parametrize(

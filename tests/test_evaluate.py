@@ -16,15 +16,18 @@ from rdd_jax.evaluation import (
     evaluate,
     evaluate_sets,
     krr_learner,
+    learner_name,
     network_learner,
     prepare_test,
+    recipe_learner,
 )
 from rdd_jax.evaluation import (
     Tested as Against,  # not for pytest to collect
 )
 from rdd_jax.evaluation.metrics import accuracy
 from rdd_jax.kernels import fc_ntk, krr
-from rdd_jax.networks import NETWORKS, mlp, training
+from rdd_jax.networks import NETWORKS, centred, mlp, training
+from rdd_jax.networks.recipes import Recipe, recipe_by_name
 from rdd_jax.progress import Progress
 from rdd_jax.selection import greedy
 from rdd_jax.types import Data, Splits, Synthetic, centred_one_hot
@@ -111,13 +114,41 @@ def test_evaluations_survive_json():
 
 @pytest.mark.slow
 def test_network_learner_gives_the_network_of_each_seed():
-    network, recipe = mlp(2, width=4), training.Recipe(epochs=3)
+    network, recipe = mlp(2, width=4), Recipe(epochs=3)
     # All of them before any is used: each must keep variables of its own.
     predictors = list(network_learner(network, recipe)(synthetic(), [4, 7]))
     trained = training.train(network, synthetic(), [4, 7], recipe)
     for predict, variables in zip(predictors, trained, strict=True):
         np.testing.assert_array_equal(predict(images()), training.logits(network, variables, images()))
     assert not np.array_equal(*(predict(images()) for predict in predictors))
+
+
+@pytest.mark.slow
+def test_the_learner_of_a_recipe_is_its_network_trained_by_it():
+    recipe = Recipe("mlp", width=4, epochs=2, loss="squared", centred=True)
+    (predict,) = recipe_learner(recipe, 2)(synthetic(), [4])
+    network = centred(mlp(2, width=4))
+    (variables,) = training.train(network, synthetic(), [4], recipe)
+    np.testing.assert_array_equal(predict(images()), training.logits(network, variables, images()))
+
+
+@pytest.mark.parametrize(
+    "recipe, name",
+    [
+        (Recipe(), "convnet"),
+        (Recipe("lenet", depth=9, width=9, norm="none"), "lenet"),
+        (Recipe("mlp", depth=9), "mlp"),
+        (Recipe("mlp", width=9), "mlp-9"),
+        (Recipe(width=1024), "convnet-3-1024"),
+        (Recipe(depth=1, growth="double", norm="batch"), "convnet-1-128-double-batch"),
+        (Recipe(epochs=7), "convnet by dc,epochs=7"),
+        (Recipe(epochs=1001, augment="dsa"), "convnet by dsa"),
+        (recipe_by_name("frepo", 20, 10), "convnet-3-128-double-none by frepo"),
+        (recipe_by_name("rfad", 20, 10), "convnet-3-1024-none by rfad"),
+    ],
+)
+def test_no_two_widths_or_recipes_share_a_name(recipe, name):
+    assert learner_name(recipe, 20, 10) == name
 
 
 def test_learners_are_found_by_name():

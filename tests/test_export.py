@@ -12,6 +12,8 @@ from rdd_jax.app.cli import main
 from rdd_jax.app.distilling import distill
 from rdd_jax.app.forms import FORMS
 from rdd_jax.app.methods import configured
+from rdd_jax.networks.recipe_files import read_recipe
+from rdd_jax.networks.recipes import Recipe
 
 pytestmark = pytest.mark.slow
 
@@ -95,8 +97,10 @@ def test_torch(run, tmp_path, monkeypatch):
     np.testing.assert_allclose(found["model_space"](pixels).numpy(), nchw, atol=1e-4)
 
 
-def test_the_preprocessing_is_told(run, tmp_path):
-    told = json.loads((exported(run, "npz", tmp_path) / "preprocess.json").read_text())
+def test_the_preprocessing_and_the_recipe_are_told(run, tmp_path):
+    folder = exported(run, "npz", tmp_path)
+    assert read_recipe(folder / "recipe.json") == run.saved.recipe == Recipe()
+    told = json.loads((folder / "preprocess.json").read_text())
     assert told["kind"] == run.saved.preprocess.kind
     assert told["class_names"] == list("0123456789")
     if told["kind"] == "standardise":

@@ -10,19 +10,14 @@ from rdd_jax.datasets import load
 from rdd_jax.datasets.corruptions import blur
 from rdd_jax.datasets.shifts import LUMA
 from rdd_jax.errors import InputError
-from rdd_jax.grouping import features, learned
+from rdd_jax.grouping import features
 from rdd_jax.grouping.features import FEATURES, embedding, kernel_map, texture
 from rdd_jax.kernels.fully_connected import fc_ntk
 from rdd_jax.kernels.gram import row_blocks
 from rdd_jax.types import Subject
 
 every_member = pytest.mark.parametrize("name", FEATURES)
-
-
-@pytest.fixture(autouse=True)
-def trained_briefly(monkeypatch):
-    """The networks of `learned.network`."""
-    monkeypatch.setattr(learned, "LEAST_STEPS", 20)
+pytestmark = pytest.mark.usefixtures("quick_discovery")
 
 
 def subject_of(images):

@@ -16,11 +16,13 @@ from rdd_jax.datasets.preprocess import fit
 from rdd_jax.datasets.shifts import shift_by_name
 from rdd_jax.errors import InputError
 from rdd_jax.evaluation.metrics import group_match, minority
-from rdd_jax.grouping import GROUPINGS, Groups, Subject, cells, grouping_by_name, learned
+from rdd_jax.grouping import GROUPINGS, Groups, Subject, cells, grouping_by_name
 from rdd_jax.grouping.clustered import _merged
 from rdd_jax.grouping.features import pixels, texture
 from rdd_jax.grouping.predicted import _parts
 from rdd_jax.types import Synthetic, centred_one_hot
+
+pytestmark = pytest.mark.usefixtures("quick_discovery")
 
 CLASSES, IPC = 4, 2
 
@@ -44,12 +46,6 @@ def subject_of(points, labels=None):
     """Points ``[n, d]`` as images, for groupings that look at `features.pixels`."""
     labels = np.zeros(len(points), np.int32) if labels is None else labels
     return Subject(points.astype(np.float32)[:, None, None], labels, int(labels.max()) + 1)
-
-
-@pytest.fixture(autouse=True)
-def trained_briefly(monkeypatch):
-    """The networks of `learned.network`, which `discovered` looks with."""
-    monkeypatch.setattr(learned, "LEAST_STEPS", 20)
 
 
 def partition(code):

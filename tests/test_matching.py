@@ -13,7 +13,7 @@ from rdd_jax import augment, objectives, parameterise, risk, sampling, trajector
 from rdd_jax.distill import compose
 from rdd_jax.errors import InputError
 from rdd_jax.networks import convnet, mlp
-from rdd_jax.objectives import embeddings
+from rdd_jax.objectives import blocks
 from rdd_jax.types import Batch, Examples, Synthetic
 
 KEY = jax.random.key(0)
@@ -231,7 +231,7 @@ def test_the_embeddings_of_a_batch_do_not_depend_on_blocks(monkeypatch):
     synthetic, batch = problem(dtype=jnp.float32)
     variables = variables_of(network, jnp.float32)
     whole = make("dm", network)(KEY, variables, synthetic, batch).value
-    monkeypatch.setattr(embeddings, "BLOCK", 5)
+    monkeypatch.setattr(blocks, "BLOCK", 5)
     np.testing.assert_allclose(
         make.__wrapped__("dm", network)(KEY, variables, synthetic, batch).value, whole, rtol=1e-5
     )
@@ -308,12 +308,12 @@ def test_the_first_step_is_the_recorded_one(name, x64):
 
 @pytest.mark.parametrize("images, size", [(4, 4), (5, 5), (12, 4), (16, 4)])
 def test_embeddings_take_even_blocks_of_at_most_so_many_images(images, size, monkeypatch):
-    monkeypatch.setattr(embeddings, "BLOCK", 5)
+    monkeypatch.setattr(blocks, "BLOCK", 5)
     x, seen = np.arange(4.0 * images, dtype=np.float32).reshape(images, 2, 2, 1), set()
 
     def sums(block):
         seen.add(block.shape)
         return block.reshape(len(block), -1).sum(1, keepdims=True)
 
-    np.testing.assert_allclose(embeddings._in_blocks(sums, jnp.asarray(x))[:, 0], x.sum((1, 2, 3)))
+    np.testing.assert_allclose(blocks.in_blocks(sums, jnp.asarray(x))[:, 0], x.sum((1, 2, 3)))
     assert seen == {(size, 2, 2, 1)}

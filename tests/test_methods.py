@@ -1,5 +1,6 @@
 """The methods, end to end on the embedded digits: every one of the registry, resumed, refused."""
 
+import importlib
 import json
 
 import numpy as np
@@ -7,10 +8,13 @@ import pytest
 
 from rdd_jax.app.distilling import distill
 from rdd_jax.app.methods import METHODS, configured
-from rdd_jax.app.methods.matching import Matching
+from rdd_jax.app.methods.networked import ByNetworks
 from rdd_jax.app.run_folder import Run
 from rdd_jax.checks import are_distributions
 from rdd_jax.errors import InputError
+from rdd_jax.grouping import spurious, texture
+
+discovering = importlib.import_module("rdd_jax.grouping.discovered")  # the package has a function of that name
 
 SMALL = {
     "ipc": 1,
@@ -19,8 +23,7 @@ SMALL = {
     "baselines": False,
     "network": "mlp",
     "net_width": 32,
-    "eval_epochs": 2,
-    "eval_augment": "none",
+    "recipe": "dc,network=mlp,width=32,epochs=2",
     "learners": "krr",
     "init": "noise",
     "seed": 1,
@@ -33,7 +36,13 @@ WAYS = {
     "dm": CONVNET,
     "rdd": {"net_steps": 4, "siamese": "crop"},
     "dc, taught, squared": {"net_period": 4, "net_pool": 2, "net_epochs": 2, "distance": "squared", "lr": 0.5},
-    "dm, robust": {"shift": "two-colours", "robust": True, "learners": "convnet", **CONVNET, "eval_epochs": 60},
+    "dm, robust": {
+        "shift": "two-colours",
+        "robust": True,
+        "learners": "convnet",
+        **CONVNET,
+        "recipe": "dc,depth=1,width=8,epochs=60",
+    },
     "dc, robust, nearest": {"robust": True, "grouping": "nearest", "refit_every": 10},
     "rdd, groups of the data": {
         "shift": "two-colours",
@@ -46,6 +55,11 @@ WAYS = {
     "dsa, soft labels": {"labels": "soft"},
     "dc, nearest, several in one": {"grouping": "nearest", "parameterisation": "multi-formation"},
     "dm, by importance": {"sampler": "stratified+importance"},
+    "frepo": {"lr": 0.2, "net_pool": 2, "net_lr": 0.01, **CONVNET},
+    "frepo, robust": {"lr": 0.2, "shift": "two-colours", "robust": True, "grouping": "labels", "labels": "fixed"}
+    | CONVNET,
+    "rfad": {"lr": 0.2, "net_count": 2, "net_width": 128},
+    "rcig": {"lr": 0.2, "net_pool": 2, "net_epochs": 2},
 }
 
 
@@ -59,8 +73,8 @@ def accuracy(report):
 
 
 def test_every_method_is_run():
-    matching = {name for name in METHODS if isinstance(METHODS.make(name), Matching)}
-    assert {way.partition(",")[0] for way in WAYS} == matching
+    of_networks = {name for name in METHODS if isinstance(METHODS.make(name), ByNetworks)}
+    assert {way.partition(",")[0] for way in WAYS} == of_networks
 
 
 TAUGHT = 0.2
@@ -70,7 +84,14 @@ RESUMED = ("rdd", "dm, by importance")
 """Those whose short run is also interrupted and resumed."""
 
 
+@pytest.fixture
+def one_view(quick_discovery, monkeypatch):
+    """`discovered` looks for attributes alone, without networks."""
+    monkeypatch.setattr(discovering, "_views", lambda: {"spurious:texture": spurious(texture())})
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("one_view")
 @pytest.mark.parametrize("way", [way for way in WAYS if way not in RESUMED])
 def test_a_short_run_of_every_method_ends_above_its_start(way, tmp_path):
     outcome = distill(config(way), tmp_path / "run")
@@ -101,7 +122,7 @@ def test_an_interrupted_run_ends_with_the_same_bytes_and_above_its_start(way, st
 def test_a_kip_set_starts_gradient_matching(tmp_path):
     options = {"ipc": 1, "steps": 20, "batch": 200, "seeds": 1, "baselines": False, "seed": 1, "labels": "learned"}
     kip = distill(configured("kip", **options), tmp_path / "kip")
-    options = {"steps": 1, "lr": 1e-12, "init": str(tmp_path / "kip"), "eval_epochs": 2}
+    options = {"steps": 1, "lr": 1e-12, "init": str(tmp_path / "kip")}
     started = distill(config("dc", **options), tmp_path / "dc")
     np.testing.assert_allclose(started.saved.synthetic.images, kip.saved.synthetic.images, atol=1e-4)
     # Targets of a regression are no distributions: networks start from the classes that the set was made for.
@@ -125,16 +146,22 @@ def test_a_kip_set_starts_gradient_matching(tmp_path):
         ({"factor": 0, "parameterisation": "multi-formation"}, "factor is 0"),
         ({"factor": 3, "parameterisation": "multi-formation"}, "factor 3 does not divide images of 8 x 8"),
         ({"network": "convnet", "net_depth": 4, "learners": "krr"}, "too small for network 'convnet'"),
-        ({"net_depth": 4, "learners": "convnet"}, "too small for learner 'convnet'"),
+        ({"recipe": "dc,depth=4", "learners": "convnet"}, "too small for learner 'convnet'"),
         ({"grouping": "none"}, "grouping is 'none', but matching compares groups"),
         ({"method": "dc", "sampler": "uniform"}, "unknown sampler 'uniform'"),
         (
             {"batch": 1, "shift": "two-colours", "grouping": "labels"},
             "a batch of 10 does not hold an example of each of the 20 groups",
         ),
-        ({"eval_average": 1.0}, "eval_average is 1.0"),
-        ({"eval_augment": "flop"}, "did you mean flip"),
-        ({"eval_epochs": -2}, "eval_epochs is -2"),
+        ({"recipe": "dc,average=1.0"}, "average is 1.0"),
+        ({"recipe": "dc,augment=flop"}, "did you mean flip"),
+        ({"recipe": "dc,epochs=-2"}, "epochs is -2"),
+        ({"recipe": "dc,augment=shift8", "learners": "mlp"}, "shift by fewer pixels"),
+        ({"recipe": "dc,width=1000000", "learners": "mlp"}, "width is 1000000: that needs"),
+        ({"recipe": "dc,norm=group,width=6"}, "group norm has 4 groups"),
+        ({"recipe": "dc,schedule=cosine,warmup=9,epochs=9", "learners": "mlp"}, "warmup is 9 of 9 steps"),
+        ({"recipe": "dc,depth=1,norm=batch,batch=9", "learners": "convnet"}, "would hold a single image"),
+        ({"recipe": "dc,growth=double,depth=30"}, "doubled 29 times"),
         (
             {"method": "dc", "network": "convnet", "net_depth": 1, "net_width": 8, "norm": "batch"},
             "norm 'batch' takes statistics",

@@ -116,6 +116,19 @@ def test_norms_take_a_scale_and_shift_of_what_they_normalise(norm, size):
     assert parameters(convnet(10, norm=norm), (1, 32, 32, 3)) == size
 
 
+@pytest.mark.parametrize("norm, size", [("none", 1560842), ("instance", 1562634)])
+def test_widths_that_double_make_the_published_size(norm, size):
+    # 128-256-512: 3,584 + 295,168 + 1,180,160 in the convolutions, 81,930 in the last layer.
+    network = convnet(10, norm=norm, growth="double")
+    assert parameters(network, (1, 32, 32, 3)) == size
+    variables = shapes(network, (1, 32, 32, 3))
+    assert [variables["params"]["body"][f"Conv_{i}"]["kernel"].shape[-1] for i in range(3)] == [128, 256, 512]
+
+
+def test_a_network_may_be_1024_wide():
+    assert parameters(convnet(10, width=1024, norm="none"), (1, 32, 32, 3)) == 19_068_938
+
+
 @pytest.mark.parametrize("network, size", [(convnet(10), 317706), (mlp(10), 118282)])
 def test_networks_of_grey_images_are_the_published_size(network, size):
     assert parameters(network, (1, 28, 28, 1)) == size
@@ -198,7 +211,7 @@ def test_flax_modules_without_an_embedding_give_their_logits():
 
 
 def test_hidden_activations_are_normalised_by_image_and_channel(quick):
-    body = ConvNetBody(depth=2, width=4, norm="instance", pool="average", activation="relu")
+    body = ConvNetBody(widths=(4, 4), norm="instance", pool="average", activation="relu")
     # Two images of very different brightness and contrast.
     images = draw(2, 8, 8, 1) * jnp.array([1.0, 50.0])[:, None, None, None] + 3
     variables = jax.jit(body.init)(KEY, images)

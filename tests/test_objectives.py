@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from rdd_jax import objectives, risk
+from rdd_jax import networks, objectives, risk
 from rdd_jax.types import Batch, Synthetic
 
 
@@ -18,7 +18,14 @@ def KERNEL(x1, x2):
 
 
 KEY = jax.random.key(0)
+NETWORK = networks.mlp(3, width=4)
 OBJECTIVES = {"kip": objectives.kip(KERNEL), "kip_solved": objectives.kip_solved(KERNEL)}
+REGRESSIONS = {
+    "on_features": objectives.feature_regression(objectives.on_features(NETWORK, 1e-3), mirror=True),
+    "on_tangents": objectives.feature_regression(objectives.on_tangents(NETWORK), "cross-entropy"),
+}
+MEMBERS = OBJECTIVES | REGRESSIONS
+MODELS = {name: NETWORK.init(KEY, jnp.zeros((1, 3, 3, 1))) for name in REGRESSIONS}
 
 
 def problem(dtype=jnp.float64, m=4, b=9, k=3):
@@ -35,13 +42,14 @@ def gram(x1, x2):
 
 def test_every_objective_is_under_the_contract():
     kernels = set(objectives.__all__) - {"Objective", "DISTANCES", "cosine", "squared"}
-    assert set(OBJECTIVES) == kernels - {"gradient_matching", "distribution_matching"}  # tests/test_matching.py
+    kernels -= {"gradient_matching", "distribution_matching"}  # tests/test_matching.py
+    assert set(MEMBERS) | {"feature_regression"} == kernels  # see tests/test_regression.py too
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("name", MEMBERS)
 def test_objectives_give_one_finite_loss_an_example_and_pass_group_and_weight_on(name):
     synthetic, batch = problem(jnp.float32)
-    losses = jax.jit(OBJECTIVES[name])(KEY, None, synthetic, batch)
+    losses = jax.jit(MEMBERS[name])(KEY, MODELS.get(name), synthetic, batch)
     assert losses.value.shape == batch.weight.shape
     assert losses.value.dtype == jnp.float32
     assert np.isfinite(losses.value).all()
@@ -50,12 +58,13 @@ def test_objectives_give_one_finite_loss_an_example_and_pass_group_and_weight_on
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("name", MEMBERS)
 def test_weight_two_counts_as_the_example_twice(name, x64):
     synthetic, batch = problem()
+    model = jax.tree.map(lambda leaf: leaf.astype(float), MODELS.get(name))
     double = batch.replace(weight=jnp.ones(9).at[3].set(2))
     twice = jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf[3:4]]), batch).replace(weight=jnp.ones(10))
-    of = jax.jit(jax.value_and_grad(lambda s, b: risk.overall(risk.mean)(OBJECTIVES[name](KEY, None, s, b))))
+    of = jax.jit(jax.value_and_grad(lambda s, b: risk.overall(risk.mean)(MEMBERS[name](KEY, model, s, b))))
     value, gradient = of(synthetic, double)
     value2, gradient2 = of(synthetic, twice)
     np.testing.assert_allclose(value, value2, rtol=1e-8)

@@ -16,6 +16,7 @@ from rdd_jax.app.run_commands import _asked
 from rdd_jax.app.run_folder import Run
 from rdd_jax.datasets import load
 from rdd_jax.errors import InputError
+from rdd_jax.files import read_values
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ def test_files_that_cannot_be_read_are_named(name, content, message, tmp_path):
     if content is not None:
         (tmp_path / name).write_text(content)
     with pytest.raises(InputError, match=message):
-        settings.read_file(tmp_path / name)
+        read_values(tmp_path / name)
 
 
 TOML = """
@@ -207,7 +208,7 @@ def test_the_page_of_a_method_has_all_options_with_their_choices(name, capsys):
 
 def test_an_option_of_another_method_is_refused_and_named(capsys):
     assert main(["distill", "dm", "--net-period", "3"]) == 2
-    assert "--net-period is no option of `rdd distill dm`: it is one of dc, dsa, rdd" in capsys.readouterr().err
+    assert "--net-period is no option of `rdd distill dm`: it is one of dc, dsa, rdd, frepo," in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ released code; RDD: Vahidian et al. 2024 and its released code (its groups: at m
 
 import dataclasses
 import inspect
+from unittest.mock import Mock
 
 import jax.numpy as jnp
 import numpy as np
@@ -13,12 +14,12 @@ import pytest
 
 from rdd_jax import parameterise, sampling
 from rdd_jax.app import options, pieces
-from rdd_jax.app.methods import METHODS, configured, dc, kip, matching, name_of, rdd
+from rdd_jax.app.methods import METHODS, configured, dc, kip, matching, name_of, networked, rdd
 from rdd_jax.augment import none
 from rdd_jax.errors import InputError
 from rdd_jax.kernels import fc_ntk
 from rdd_jax.networks import mlp
-from rdd_jax.types import Data, Losses
+from rdd_jax.types import Data, Losses, Synthetic, centred_one_hot
 
 SIAMESE = "colour+crop+cutout+flip+scale+rotate"
 DIGITS = "colour+crop+cutout+scale+rotate"
@@ -30,28 +31,36 @@ KERNEL = {"kernel": "fc-ntk", "depth": 1, "reg": 1e-6}
 NETWORK = {"network": "convnet", "net_depth": 3, "net_width": 128, "norm": "instance", "learners": "convnet"}
 TRAINING = {"net_batch": 256, "net_lr": 0.01, "net_pool": 1}
 MEAN = {"within": "mean", "across": "mean"}
-EVALUATION = {"eval_average": 0.0, "baselines": True, "corruptions": ""}
+EVALUATION = {"baselines": True, "corruptions": ""}
+
+FEATURES = COMMON | KERNEL | NETWORK | MEAN | EVALUATION | {"labels": "learned", "schedule": "cosine", "lr": 0.01}
+FEATURES |= {"batch": 512, "sampler": "uniform", "grouping": "none", "init_strata": "class"}
+FEATURES |= {"recipe": "frepo,growth=constant,norm=instance"}
+POOLED = FEATURES | {"net_period": 100, "net_batch": 1000, "net_pool": 10}
 
 PUBLISHED = {
     "kip": COMMON | LABELS | KERNEL | MEAN | EVALUATION | {"batch": 5000, "sampler": "uniform"}
     | {"optimizer": "adam", "lr": 0.04, "grouping": "none", "label_reg": 1e-8}
-    | {"learners": "krr", "eval_epochs": 301, "eval_augment": "none", "init_strata": "class"},
+    | {"learners": "krr", "recipe": "dc", "init_strata": "class"},
     "dc": COMMON | LABELS | KERNEL | NETWORK | TRAINING | MEAN | EVALUATION
     | {"batch": 256, "sampler": "stratified", "optimizer": "sgd", "lr": 0.1, "grouping": "class"}
     | {"net_period": 10, "net_epochs": 50, "distance": "cosine", "siamese": "none", "init_strata": "class"}
-    | {"eval_epochs": 301, "eval_augment": "none"},
+    | {"recipe": "dc"},
     "dsa": COMMON | LABELS | KERNEL | NETWORK | TRAINING | MEAN | EVALUATION
     | {"batch": 256, "sampler": "stratified", "optimizer": "sgd", "lr": 0.1, "grouping": "class"}
     | {"net_period": 10, "net_epochs": 50, "distance": "cosine", "siamese": SIAMESE, "init_strata": "class"}
-    | {"eval_epochs": 1001, "eval_augment": "dsa"},
+    | {"recipe": "dsa"},
     "dm": COMMON | KERNEL | NETWORK | MEAN | EVALUATION
     | {"batch": 256, "sampler": "stratified", "optimizer": "sgd", "lr": 1.0, "grouping": "class"}
-    | {"siamese": SIAMESE, "init_strata": "class", "eval_epochs": 1001, "eval_augment": "dsa"},
+    | {"siamese": SIAMESE, "init_strata": "class", "recipe": "dsa"},
     "rdd": COMMON | LABELS | KERNEL | NETWORK | TRAINING | EVALUATION
     | {"batch": 256, "sampler": "stratified", "optimizer": "sgd", "lr": 1.0, "grouping": "class"}
     | {"net_period": 2, "net_steps": 8, "net_groups": "nearest", "within": "cvar", "across": "mean+max", "tau": 0.8}
-    | {"distance": "cosine", "siamese": SIAMESE, "init_strata": "class", "eval_epochs": 1500, "eval_augment": "dsa"},
-    "label-solve": {"ipc": 10, "init": "random", "label_reg": 1e-8, "learners": "krr", "eval_epochs": 301} | KERNEL,
+    | {"distance": "cosine", "siamese": SIAMESE, "init_strata": "class", "recipe": "dsa,epochs=1500"},
+    "frepo": POOLED | {"optimizer": "adam", "feature_reg": 1e-6, "net_epochs": 1, "net_lr": 3e-4},
+    "rcig": POOLED | {"optimizer": "adabelief", "feature_reg": 1e-3, "net_epochs": 8, "net_lr": 5e-5},
+    "rfad": FEATURES | {"optimizer": "adabelief", "feature_reg": 5e-3, "net_count": 4},
+    "label-solve": {"ipc": 10, "init": "random", "label_reg": 1e-8, "learners": "krr", "recipe": "dc"} | KERNEL,
 }  # fmt: skip
 PHOTOGRAPHS = Data(np.zeros((2, 4, 4, 3), np.uint8), np.array([0, 1], np.int32), ("a", "b"))
 CHARACTERS = dataclasses.replace(PHOTOGRAPHS, mirror=False)
@@ -80,7 +89,7 @@ def test_what_is_not_said_is_as_published(name):
     told |= {"mix", "unbiased", "pool", "refresh_every", "checkpoint_every", "keep"}
     told |= {"robust", "resize", "mode", "groups_from"}
     if name != "label-solve":
-        told |= {"net_depth", "net_width", "norm"}
+        told |= {"net_growth"}
         assert set(found) - set(PUBLISHED[name]) <= told
 
 
@@ -143,17 +152,57 @@ def test_a_step_sees_256_real_images_of_every_class(name, classes):
 @pytest.mark.parametrize("name", ["dsa", "dm"])
 def test_digits_and_letters_are_not_mirrored(name):
     found = spelt(configured(name), CHARACTERS)
-    assert (found["siamese"], found["eval_augment"], found["eval_epochs"]) == (DIGITS, "dsa-no-flip", 1001)
+    assert (found["siamese"], found["recipe"]) == (DIGITS, "dsa,augment=dsa-no-flip")
     assert spelt(configured(name, siamese="crop"), CHARACTERS)["siamese"] == "crop"
 
 
 @pytest.mark.parametrize(
-    "data, expected", [("mnist", ("dc", 1001)), ("mnist:3.0.1", ("dc", 1001)), ("cifar10", ("none", 301))]
+    "data, expected",
+    [("mnist", "dsa,augment=dc"), ("mnist:3.0.1", "dsa,augment=dc"), ("cifar10", "dc")],
 )
 def test_networks_of_dc_are_trained_as_published_for_the_data(data, expected):
-    found = spelt(configured("dc", data=data))
-    assert (found["eval_augment"], found["eval_epochs"]) == expected
-    assert spelt(configured("dc", data=data, eval_epochs=7))["eval_epochs"] == 7
+    assert spelt(configured("dc", data=data))["recipe"] == expected
+    assert spelt(configured("dc", data=data, recipe="dsa,epochs=7"))["recipe"] == "dsa,epochs=7"
+
+
+def test_networks_of_an_evaluation_are_those_that_were_matched_at():
+    given = {"network": "mlp", "net_width": 8, "net_depth": 2, "net_growth": "double", "norm": "none"}
+    found = spelt(configured("rdd", **given))
+    assert found["learners"] == "mlp"
+    assert found["recipe"] == "dsa,network=mlp,depth=2,width=8,growth=double,norm=none,epochs=1500"
+    # A recipe that is given is taken as it is.
+    found = spelt(configured("rdd", **given, recipe="rfad"))
+    assert (found["learners"], found["recipe"]) == ("convnet", "rfad")
+
+
+@pytest.mark.parametrize("name", ["frepo", "rfad", "rcig"])
+def test_networks_learn_labels_that_were_learned_by_frepos_training_in_the_size_of_the_steps(name):
+    at = {"net_depth": 1, "net_width": 8, "norm": "none"}
+    assert spelt(configured(name, **at))["recipe"] == "frepo,depth=1,width=8,growth=constant"
+    assert spelt(configured(name, net_growth="double", norm="none"))["recipe"] == "frepo"
+    digits = spelt(configured(name, **at), CHARACTERS)
+    assert digits["recipe"] == "frepo,depth=1,width=8,growth=constant,augment=frepo-no-flip"
+
+
+@pytest.mark.parametrize("name", ["dsa", "frepo"])
+def test_a_set_is_validated_by_the_recipe_of_its_evaluation(name, monkeypatch):
+    monkeypatch.setattr(networked, "recipe_learner", made := Mock(wraps=networked.recipe_learner))
+    config = configured(name, net_width=8).resolved(PHOTOGRAPHS)
+    config.validator(fc_ntk(), 2)
+    made.assert_called_once_with(*config.recipes(2), 2)
+
+
+def test_a_recipe_that_only_larger_sets_can_have_is_refused_for_the_smaller_ones():
+    recipe = "frepo,warmup=1500"
+    assert spelt(configured("kip", ipc=50, recipe=recipe))["recipe"] == recipe
+    with pytest.raises(InputError, match="warmup is 1500 of 1000 steps"):
+        configured("kip", ipc=1, recipe=recipe).resolved(PHOTOGRAPHS)
+
+
+def test_a_recipe_of_a_file_is_spelt_out(tmp_path):
+    (tmp_path / "own.toml").write_text("steps = 40\nwidth = 8\n")
+    found = spelt(configured("kip", recipe=f"{tmp_path / 'own.toml'},depth=1"))["recipe"]
+    assert found == "dc,depth=1,width=8,steps=40"
 
 
 def test_robust_is_spelt_out_and_what_is_given_stays():
@@ -172,6 +221,8 @@ def test_robust_is_spelt_out_and_what_is_given_stays():
     # The synthetic set comes before its groups.
     assert of("dc", robust=True, grouping="spurious+nearest")[3] == "class"
     assert of("rdd", robust=True) == ("discovered", "mean+max", "stratified", "group")
+    for name in ("frepo", "rfad", "rcig"):
+        assert of(name, robust=True) == ("discovered", "entropic", "group", "class")
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -222,9 +273,10 @@ BOUNDS = {
     "min_group": ([0.0, 0.999], [-0.01, 1.0]),
     "tau": ([1e-6, 1.0], [0.0, 1.01]),
     "mix": ([1e-6, 1.0], [0.0, 1.01]),
-    "eval_average": ([0.0, 0.9999], [-0.01, 1.0]),
 }
-BOUNDS |= dict.fromkeys(("zca_reg", "select_ridge", "sharpness", "lr", "reg", "label_reg", "net_lr"), POSITIVE)
+BOUNDS |= dict.fromkeys(
+    ("zca_reg", "select_ridge", "sharpness", "lr", "reg", "label_reg", "net_lr", "feature_reg"), POSITIVE
+)
 METHOD_OF = {
     field.name: name for name in METHODS for field in options.options(configured(name)) if field.type in (int, float)
 }
@@ -251,6 +303,8 @@ def test_numbers_are_taken_up_to_their_bounds(name):
         ("dm", "init_strata", {"class", "group"}),
         ("dm", "siamese", {"none", *SIAMESE.split("+"), SIAMESE}),
         ("rdd", "net_groups", {"nearest", "data"}),
+        ("frepo", "labels", {"fixed", "learned"}),
+        ("rfad", "sampler", {"uniform", "balanced", "group", "importance", "group+importance"}),
     ],
 )
 def test_choices_are_those_that_the_method_can_use(method, name, choices):
@@ -308,6 +362,23 @@ def test_matching_needs_groups_and_kip_does_not():
     with pytest.raises(InputError, match="grouping is 'none', but matching compares groups"):
         configured("dm", grouping="none").check()
     configured("kip", grouping="none").check()
+
+
+@pytest.mark.parametrize("classes, scale", [(10, 1.0), (40, 0.5)])
+def test_labels_that_are_learned_start_in_the_published_scale(classes, scale):
+    start = Synthetic(jnp.zeros((classes, 4, 4, 3)), centred_one_hot(np.arange(classes), classes))
+    np.testing.assert_allclose(configured("frepo").started(start).labels, scale * start.labels, rtol=1e-6)
+
+
+def test_labels_that_a_run_has_learned_stay_as_they_are():
+    start = Synthetic(jnp.zeros((2, 4, 4, 3)), jnp.array([[3.0, -1.0], [-2.0, 2.0]]))
+    assert configured("frepo").started(start) is start
+
+
+def test_a_network_of_rcig_does_not_couple_the_images_of_a_batch():
+    with pytest.raises(InputError, match="norm 'batch' couples the images of a batch"):
+        configured("rcig", norm="batch").check()
+    configured("frepo", norm="batch").check()
 
 
 def test_none_stands_alone_and_has_no_strata():

@@ -1,4 +1,6 @@
-"""The published recipe of training on a small set: its constants, and what its optimiser does with them."""
+"""Recipes: the published constants, files and words, what is refused, and what the optimisers do with them."""
+
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +8,18 @@ import numpy as np
 import optax
 import pytest
 
-from rdd_jax.networks.training import Recipe
+from rdd_jax.errors import InputError
+from rdd_jax.networks import NETWORKS
+from rdd_jax.networks.recipe_files import (
+    from_values,
+    read_recipe,
+    recipe_of,
+    spelt,
+    to_values,
+    write_recipe,
+)
+from rdd_jax.networks.recipes import RECIPES, Recipe, network_by_recipe, recipe_by_name
+from rdd_jax.networks.training import optimizer_of
 
 # Zhao et al. 2021, *Dataset Condensation with Gradient Matching*, and the code of its tables, `evaluate_synset` of
 # VICO-UoE/DatasetCondensation: `for ep in range(Epoch + 1)` with 300, that is 301 epochs; after that of
@@ -21,13 +34,155 @@ PUBLISHED = {
     "average": 0.0,
 }
 DROP, DROPS_AFTER = 0.1, 152
+DC = PUBLISHED | {"network": "convnet", "depth": 3, "width": 128, "growth": "constant", "norm": "instance"}
+DC |= {"centred": False, "loss": "cross-entropy", "label_scale": 1.0, "optimizer": "sgd", "schedule": "drop"}
+DC |= {"warmup": 0, "steps": None, "augment": "none"}
+# Zhou et al. 2022 and Loo et al. 2022, with their released code; of RFAD the rate and the missing stop are our own.
+FREPO = DC | {"growth": "double", "norm": "none", "loss": "squared", "optimizer": "adam", "learning_rate": 3e-4}
+FREPO |= {"weight_decay": 0.0, "schedule": "cosine", "warmup": 500, "epochs": None, "batch": 500, "augment": "frepo"}
+RFAD = DC | {"width": 1024, "norm": "none", "centred": True, "loss": "squared", "weight_decay": 0.0}
+RFAD |= {"schedule": "constant", "epochs": None, "steps": 20_000}
 
 
-def test_the_constants_are_the_published_ones():
-    recipe = Recipe()._asdict()
-    images = jnp.arange(8.0).reshape(2, 2, 2, 1)
-    np.testing.assert_array_equal(recipe.pop("augment")(jax.random.key(0), images), images)
-    assert recipe == PUBLISHED
+@pytest.mark.parametrize(
+    "name, images, classes, published",
+    [
+        ("dc", 100, 10, DC),
+        ("dsa", 100, 10, DC | {"epochs": 1001, "augment": "dsa"}),
+        ("frepo", 10, 10, FREPO | {"steps": 1000}),
+        ("frepo", 100, 10, FREPO | {"steps": 2000}),
+        ("frepo", 101, 10, FREPO | {"steps": 5000}),
+        ("frepo", 1000, 100, FREPO | {"steps": 5000}),
+        ("rfad", 10, 10, RFAD | {"label_scale": 8.0, "batch": 10}),
+        ("rfad", 500, 10, RFAD | {"label_scale": 2.0, "batch": 500}),
+    ],
+)
+def test_the_constants_are_the_published_ones(name, images, classes, published):
+    assert to_values(recipe_by_name(name, images, classes)) == published
+
+
+# --- files and words ---------------------------------------------------------------------------------
+
+OWN = Recipe("mlp", width=7, loss="squared", label_scale=3, epochs=None, steps=12, augment="crop+shift2", average=0.5)
+
+
+@pytest.mark.parametrize("name", [*RECIPES, "own"])
+@pytest.mark.parametrize("form", ["json", "toml", "words"])
+def test_recipes_come_back_as_they_were(name, form, tmp_path):
+    recipe = OWN if name == "own" else recipe_by_name(name, 20, 10)
+    if form == "words":
+        words = spelt(recipe, 20, 10)
+        assert recipe_of(words, 20, 10) == recipe
+        assert name in (words, "own")
+    else:
+        write_recipe(tmp_path / f"recipe.{form}", recipe)
+        assert read_recipe(tmp_path / f"recipe.{form}") == recipe
+
+
+@pytest.mark.parametrize(
+    "words, changed",
+    [
+        ("dc", {}),
+        ("dsa,epochs=1500", {"epochs": 1500, "augment": "dsa"}),
+        ("dc, steps=5 , momentum=.5", {"epochs": None, "steps": 5, "momentum": 0.5}),
+        ("dc,centred=true,norm=none", {"centred": True, "norm": "none"}),
+    ],
+)
+def test_words_say_a_name_and_what_is_changed(words, changed):
+    assert recipe_of(words, 20, 10) == replace(Recipe(), **changed)
+
+
+def test_words_say_a_file_and_what_is_changed(tmp_path):
+    file = tmp_path / "own.toml"
+    file.write_text('loss = "squared"\nsteps = 40\n')
+    assert recipe_of(f"{file},epochs=3", 20, 10) == Recipe(loss="squared", epochs=3)
+
+
+def test_the_words_of_the_training_alone_leave_the_network_out():
+    recipe = recipe_of("dsa,width=8,depth=1,epochs=2", 20, 10)
+    assert spelt(recipe, 20, 10, network=False) == "dsa,epochs=2"
+
+
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        ({"epoch": 3}, "unknown key 'epoch': did you mean epochs"),
+        ({"loss": "square"}, "unknown loss 'square': did you mean squared"),
+        ({"optimizer": "adma"}, "did you mean adam"),
+        ({"schedule": "cosin"}, "did you mean cosine"),
+        ({"network": "convnt"}, "did you mean convnet"),
+        ({"growth": "doubled"}, "did you mean double"),
+        ({"norm": "instanse"}, "did you mean instance"),
+        ({"augment": "dsa+flop"}, "did you mean flip"),
+        ({"epochs": 0}, "epochs is 0: it must be at least 1"),
+        ({"steps": -1}, "steps is -1"),
+        ({"width": 0}, "width is 0"),
+        ({"depth": 101}, "depth is 101"),
+        ({"average": 1.0}, "average is 1.0"),
+        ({"momentum": 1}, "momentum is 1"),
+        ({"learning_rate": 0}, "learning_rate is 0"),
+        ({"learning_rate": float("nan")}, "learning_rate is nan"),
+        ({"label_scale": 1e9, "loss": "squared"}, "label_scale is 1000000000.0"),
+        ({"epochs": 3, "steps": 4}, "epochs is 3 and steps is 4: give one"),
+        ({"epochs": None}, "epochs is None and steps is None: give one"),
+        ({"label_scale": 2.0}, "label_scale is 2.0, but the loss is cross-entropy"),
+        ({"warmup": 5}, "warmup is 5, but the schedule is drop"),
+        ({"schedule": "cosine", "warmup": 5, "steps": 5}, "warmup is 5 of 5 steps"),
+        ({"epochs": 3.0}, "epochs is 3.0: give a whole number"),
+        ({"epochs": True}, "epochs is True: give a whole number"),
+        ({"centred": 1}, "centred is 1: give true or false"),
+        ({"weight_decay": "much"}, "weight_decay is 'much': give a number"),
+        ({"loss": None}, "loss is None: give a name"),
+    ],
+)
+def test_bad_values_are_refused_with_their_place_and_remedy(values, message):
+    with pytest.raises(InputError) as error:
+        from_values(values, "own.json")
+    assert str(error.value).startswith("own.json: ")
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        ("ds", "unknown recipe 'ds': did you mean dsa or dc"),
+        ("", "unknown recipe ''"),
+        ("dc,epochs", "'epochs' is no change: give NAME,key=value"),
+        ("dc,epochs=3,epochs=4", "say epochs once"),
+        ("dc,epochs=many", "epochs is 'many': give a whole number"),
+        ("dc,epoch=3", "unknown key 'epoch': did you mean epochs"),
+        ("own.toml", "no file 'own.toml'"),
+    ],
+)
+def test_bad_words_are_refused(words, message):
+    with pytest.raises(InputError, match=message):
+        recipe_of(words, 20, 10)
+
+
+@pytest.mark.parametrize("name, content", [("a.json", "[1]"), ("a.json", "{"), ("a.toml", "a ="), ("a.toml", "x = 1")])
+def test_bad_files_are_named(name, content, tmp_path):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(InputError, match=name):
+        read_recipe(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["lenet", "vit", "resnet18"])
+def test_networks_without_sizes_are_as_they_were_published(name):
+    shapes = lambda network: jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))  # noqa: E731
+    own = shapes(network_by_recipe(Recipe(name, depth=1, width=8, norm="none"), 3))
+    assert jax.tree.map(jnp.shape, own) == jax.tree.map(jnp.shape, shapes(NETWORKS[name](3)))
+
+
+def test_a_recipe_says_its_network():
+    recipe = Recipe(depth=2, width=4, growth="double", norm="none")
+    variables = jax.eval_shape(network_by_recipe(recipe, 3).init, jax.random.key(0), jnp.zeros((1, 8, 8, 1)))
+    filters = [variables["params"]["body"][f"Conv_{block}"]["kernel"].shape for block in range(2)]
+    assert filters == [(3, 3, 1, 4), (3, 3, 4, 8)]
+    with pytest.raises(InputError, match="width is 128, doubled 29 times"):
+        network_by_recipe(replace(recipe, width=128, depth=30), 3)
+
+
+# --- optimisers --------------------------------------------------------------------------------------
 
 
 def by_numpy(start, gradients, drop, rate, momentum, decay, anew=None):
@@ -49,7 +204,7 @@ def test_parameters_move_as_those_of_plain_sgd_across_the_drop(images, batches):
     # Large parameters, so that the decay shows beside the gradients.
     start = rng.uniform(50, 100, 4).astype(np.float32)
     gradients = rng.standard_normal((half + 12, 4)).astype(np.float32)
-    optimizer = Recipe().optimizer(images)
+    optimizer = optimizer_of(Recipe(), images)
 
     def step(carry, gradient):
         parameters, state = carry
@@ -72,3 +227,50 @@ def test_parameters_move_as_those_of_plain_sgd_across_the_drop(images, batches):
         by_numpy(start, gradients, half, rate, momentum, decay, anew=-1),
     ):
         assert np.abs(steps(other) - expected).max() > 2e-4
+
+
+def rates(recipe, images, steps):
+    """What a gradient of 1 moves a parameter by, step by step."""
+    optimizer = optimizer_of(recipe, images)
+
+    def step(state, _):
+        updates, state = optimizer.update(jnp.ones(()), state, jnp.zeros(()))
+        return state, -updates
+
+    return np.asarray(jax.lax.scan(step, optimizer.init(jnp.zeros(())), length=steps)[1])
+
+
+PLAIN = {"momentum": 0.0, "weight_decay": 0.0, "learning_rate": 0.5}
+
+
+@pytest.mark.parametrize(
+    "recipe, images, expected",
+    [
+        (Recipe(schedule="constant", epochs=2, batch=4, **PLAIN), 5, [0.5] * 4),
+        (Recipe(epochs=None, steps=5, **PLAIN), 5, [0.5] * 2 + [0.05] * 3),
+        # Up from 0 by quarters, then half of a cosine from 1 to 0.01 over eight steps.
+        (
+            Recipe(schedule="cosine", warmup=4, epochs=None, steps=12, **PLAIN),
+            5,
+            [0, 0.125, 0.25, 0.375, *(0.005 + 0.495 * 0.5 * (1 + np.cos(np.pi * np.arange(8) / 8)))],
+        ),
+        (
+            Recipe(schedule="cosine", epochs=2, batch=4, **PLAIN),
+            5,
+            0.005 + 0.495 * 0.5 * (1 + np.cos(np.pi * np.arange(4) / 4)),
+        ),
+    ],
+)
+def test_schedules_are_those_of_constants(recipe, images, expected):
+    np.testing.assert_allclose(rates(recipe, images, len(expected)), expected, rtol=1e-5, atol=1e-7)
+
+
+def test_adam_moves_by_its_rate():
+    # Of constant gradients every step of Adam is the rate, however large they are.
+    recipe = Recipe(optimizer="adam", schedule="constant", learning_rate=3e-4, weight_decay=0.0)
+    np.testing.assert_allclose(rates(recipe, 5, 4), 3e-4, rtol=1e-4)
+
+
+def test_a_warm_up_as_long_as_the_training_is_refused():
+    with pytest.raises(InputError, match="warmup is 4 of 4 steps"):
+        optimizer_of(Recipe(schedule="cosine", warmup=4, epochs=2, batch=4), 5)

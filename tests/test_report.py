@@ -1,11 +1,15 @@
 """The words and tables of a report, from its values alone."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from rdd_jax.app import reporting
-from rdd_jax.app.methods import configured
 from rdd_jax.app.report import render_html, sentences, table_rows
+from rdd_jax.networks.recipes import Recipe
+from rdd_jax.types import Synthetic, centred_one_hot
+
+SET = Synthetic(jnp.zeros((2, 4, 4, 1)), centred_one_hot(np.arange(2), 2))
 
 
 def line(set_name, metric, mean, seeds=(0,), learner="krr", **more):
@@ -68,18 +72,39 @@ def test_pixels_that_run_away_are_put_into_words():
 
 
 @pytest.mark.parametrize(
-    "method, labels, words",
+    "labels, words",
     [
-        ("kip", "fixed", []),
-        ("kip", "learned", ["numbers", "learned with the images", "the largest entry"]),
-        ("kip", "solved", ["numbers that fit all training examples", "the largest entry"]),
-        ("dc", "soft", ["distributions over the classes", "on them as they are", "it started with"]),
+        ("fixed", []),
+        ("learned", ["numbers, learned with the images"]),
+        ("solved", ["numbers that fit all training examples"]),
+        ("soft", ["distributions over the classes", "it started with"]),
     ],
 )
-def test_the_notes_say_what_labels_there_are(method, labels, words):
-    said = reporting.notes(configured(method, labels=labels))
+def test_the_notes_say_what_labels_there_are(labels, words):
+    said = reporting.notes(labels, SET, [])
     assert len(said) == bool(words)
     assert all(word in said[0] for word in words)
+
+
+ONE_HOT = ["one-hot labels at the largest entry"]
+AS_THEY_ARE = ["labels as they are"]
+
+
+@pytest.mark.parametrize(
+    "scale, losses, words",
+    [
+        (1, [], []),
+        (1, ["cross-entropy"], []),
+        (3, ["cross-entropy"], ONE_HOT),
+        (1, ["squared"], AS_THEY_ARE),
+        (3, ["squared", "cross-entropy"], AS_THEY_ARE + ONE_HOT),
+    ],
+)
+def test_the_notes_say_what_networks_make_of_labels(scale, losses, words):
+    recipes = [Recipe(loss=loss) for loss in losses]
+    said = reporting.notes("fixed", SET._replace(labels=scale * SET.labels), recipes)
+    assert len(said) == len(words)
+    assert all(word in one for word, one in zip(words, said, strict=True))
 
 
 @pytest.mark.parametrize("match, words", [(MATCH, ("93 %", "0.88")), ({}, ()), (None, ())])

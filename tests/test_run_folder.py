@@ -132,12 +132,12 @@ def test_a_configuration_may_be_laid_out_otherwise(run):
 def test_what_a_newer_version_knows_has_its_default_in_an_older_run(run):
     file = run.folder / "config.json"
     values = read(file)
-    del values["evaluation"]["eval_average"], values["kernel"]
+    del values["evaluation"]["recipe"], values["kernel"]
     write_json(file, values)
     write_json(
         run.folder / "environment.json", read(run.folder / "environment.json") | {"config_digest": _digest(values)}
     )
-    assert run.config().evaluation.eval_average == 0
+    assert run.config().evaluation.recipe is None
     assert run.config().kernel.reg == 1e-6
 
 

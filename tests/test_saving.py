@@ -13,7 +13,8 @@ from rdd_jax.datasets import preprocess
 from rdd_jax.distill import compose, over_seeds
 from rdd_jax.errors import InputError
 from rdd_jax.kernels import linear
-from rdd_jax.networks import mlp
+from rdd_jax.networks import mlp, recipe_files
+from rdd_jax.networks.recipes import RECIPES, recipe_by_name
 from rdd_jax.parameterise import pixels
 from rdd_jax.sampling import uniform
 from rdd_jax.saving import SavedSet
@@ -76,6 +77,31 @@ def test_the_file_has_the_pixels_for_others(tmp_path):
     np.testing.assert_array_equal(arrays["images_model"], images)
     assert arrays["images"].dtype == arrays["labels"].dtype == np.float32
     assert "weights" not in arrays
+
+
+@pytest.mark.parametrize("name", [*RECIPES, None])
+def test_a_set_carries_the_recipe_that_it_was_made_for(name, tmp_path):
+    recipe = None if name is None else recipe_by_name(name, 6, 3)
+    file = tmp_path / "set.npz"
+    save_set(file, dataclasses.replace(saved_set("none"), recipe=recipe))
+    assert load_set(file).recipe == recipe_files.carried(file) == recipe
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("dc", "recipe is no JSON"),
+        ("[1]", "recipe holds a list, expected names and values"),
+        ('{"epoch": 3}', "recipe: unknown key 'epoch': did you mean epochs"),
+        ('{"epochs": -3}', "recipe: epochs is -3"),
+    ],
+)
+def test_a_recipe_that_cannot_be_is_refused_with_the_set(text, message, tmp_path):
+    file = tmp_path / "set.npz"
+    np.savez(file, **saved_set("none").to_arrays() | {"recipe": np.array(text)})
+    for read in (load_set, recipe_files.carried):
+        with pytest.raises(InputError, match=rf"set\.npz.*{message}"):
+            read(file)
 
 
 def test_a_set_is_replaced_whole(tmp_path):

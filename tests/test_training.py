@@ -1,16 +1,19 @@
 """Training on a small set: targets, schedule, steps by hand, and both ways of running it."""
 
+from dataclasses import replace
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rdd_jax.augment import augment_by_name
+from rdd_jax import augment, networks
 from rdd_jax.errors import InputError
 from rdd_jax.networks import convnet, from_flax, mlp, training
 from rdd_jax.networks.convolution import convolve
-from rdd_jax.networks.training import Recipe, Training
+from rdd_jax.networks.recipes import Recipe, network_by_recipe
+from rdd_jax.networks.training import Training, optimizer_of
 from rdd_jax.types import Synthetic, centred_one_hot
 
 
@@ -57,7 +60,8 @@ def test_targets_forgive_one_in_ten_thousand_and_no_more(error):
 
 @pytest.mark.parametrize("images, batches", [(4, 1), (5, 2), (8, 2)])
 def test_rate_drops_by_ten_past_half_of_the_epochs(images, batches):
-    optimizer = Recipe(epochs=9, batch=4, learning_rate=0.5, momentum=0.0, weight_decay=0.0).optimizer(images)
+    recipe = Recipe(epochs=9, batch=4, learning_rate=0.5, momentum=0.0, weight_decay=0.0)
+    optimizer = optimizer_of(recipe, images)
     state, rates = optimizer.init(jnp.zeros(())), []
     for _ in range(9 * batches):
         update, state = optimizer.update(jnp.ones(()), state, jnp.zeros(()))
@@ -99,7 +103,7 @@ def test_two_updates_equal_momentum_and_decay_by_hand():
     variables = network.init(jax.random.key(0), jnp.asarray(x))
     weight, bias = parameters(variables)
     weight_speed, bias_speed = 0.0, 0.0
-    optimizer = recipe.optimizer(6)
+    optimizer = optimizer_of(recipe, 6)
     carry = Training(variables, optimizer.init(variables))
     loss = lambda v, x, y: jnp.mean(training.cross_entropy(network.apply(v, x), y))  # noqa: E731
     for index in (np.array([4, 0, 1, 3]), np.array([2, 5])):
@@ -131,14 +135,15 @@ def test_the_average_of_the_weights_is_what_is_tested():
 
 
 @pytest.mark.slow
-def test_every_batch_is_augmented_with_a_key_of_its_own():
+def test_every_batch_is_augmented_with_a_key_of_its_own(monkeypatch):
     synthetic, network, seen = three_classes(), from_flax(Linear()), []
 
     def black(key, images):
         jax.debug.callback(lambda bits: seen.append(tuple(np.asarray(bits))), jax.random.key_data(key))
         return jnp.zeros_like(images)
 
-    recipe = Recipe(epochs=2, batch=4, weight_decay=0.0, augment=black)
+    monkeypatch.setitem(augment.NAMED, "black", black)
+    recipe = Recipe(epochs=2, batch=4, weight_decay=0.0, augment="black")
     (found,) = training.train(network, synthetic, [2], recipe)
     jax.effects_barrier()
     assert len(seen) == len(set(seen)) == 4
@@ -202,12 +207,12 @@ def test_an_epoch_of_many_batches_is_compiled_as_one_step():
     assert count(30) == 2 * count(50)  # the rest is a batch of another size
 
 
-def test_the_same_recipe_is_compiled_once_whoever_names_its_augmentation():
+def test_equal_recipes_and_networks_are_compiled_once():
     synthetic, _ = separable()
-    of = lambda: Recipe(epochs=1, augment=augment_by_name("crop+flip"))  # noqa: E731
-    training.train(NETWORKS["mlp"], synthetic, [0], of())
+    of = lambda: Recipe("mlp", width=4, epochs=1, augment="crop+flip", centred=True)  # noqa: E731
+    training.train(network_by_recipe(of(), 2), synthetic, [0], of())
     compiled = training._train._cache_size()
-    training.train(NETWORKS["mlp"], synthetic, [1], of())
+    training.train(network_by_recipe(of(), 2), synthetic, [1], of())
     assert training._train._cache_size() == compiled
 
 
@@ -236,7 +241,7 @@ def test_batch_norm_is_tested_with_the_statistics_of_the_set_that_it_was_trained
 def test_all_seeds_together_train_as_one_after_another():
     synthetic, _ = separable()
     synthetic = synthetic._replace(labels=training.targets(synthetic.labels))
-    network, recipe = NETWORKS["mlp"], RECIPE._replace(epochs=8)
+    network, recipe = NETWORKS["mlp"], replace(RECIPE, epochs=8)
     keys = jax.vmap(jax.random.key)(jnp.array([3, 5]))
     together, apart = (training._train(network, recipe, synthetic, keys, together) for together in (True, False))
     np.testing.assert_allclose(leaves(together), leaves(apart), atol=1e-4)
@@ -268,3 +273,79 @@ def test_a_network_that_does_not_fit_is_refused_before_compiling():
     over_batch = convnet(2, depth=1, width=4, norm="batch")
     with pytest.raises(InputError, match="a batch would hold a single image"):
         training.train(over_batch, synthetic, [0], RECIPE)  # batches of 8 and of 1
+
+
+# --- squared error, scaled labels, centred outputs -----------------------------------------------------
+
+SQUARED = Recipe(loss="squared", optimizer="adam", learning_rate=0.05, weight_decay=0.01, schedule="cosine", warmup=2)
+LEARNED = np.array([[3, -1, -2], [2, 0, -2], [5, -4, -1], [-1, 2, -1], [0, -3, 3], [-2, -2, 4]], np.float32)
+
+
+def by_adam(gradient, parameters, rates, decay):
+    """Adam as it was published, in float64; the decay joins the gradient."""
+    first, second = 0.0, 0.0
+    for step, rate in enumerate(rates, 1):
+        of_decay = gradient(parameters) + decay * parameters
+        first = 0.9 * first + 0.1 * of_decay
+        second = 0.999 * second + 0.001 * of_decay**2
+        moved = first / (1 - 0.9**step) / (np.sqrt(second / (1 - 0.999**step)) + 1e-8)
+        parameters = parameters - rate * moved
+    return parameters
+
+
+def whole(parts):
+    """Weight and bias as one matrix for images with a 1 beside them."""
+    return np.concatenate([parts[0], parts[1][None]])
+
+
+@pytest.mark.parametrize("centred, scale", [(False, 1.0), (False, 4.0), (True, 4.0)])
+def test_squared_error_learns_labels_as_they_are_as_a_plain_loop_does(centred, scale):
+    synthetic, network = three_classes()._replace(labels=jnp.asarray(LEARNED)), from_flax(Linear())
+    recipe = replace(SQUARED, epochs=None, steps=6, label_scale=scale)
+    start = whole(parameters(initial(network, synthetic, 2)))
+    x = np.concatenate([np.asarray(synthetic.images, np.float64).reshape(6, -1), np.ones((6, 1))], 1)
+    base = x @ start if centred else 0.0
+    gradient = lambda w: x.T @ (x @ w - base - scale * LEARNED) / 6 / scale**2  # noqa: E731
+    rates = [0, 0.025, *(0.05 * (0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * np.arange(4) / 4))))]
+    expected = by_adam(gradient, start, rates, 0.01)
+    network = networks.centred(network) if centred else network
+    (found,) = training.train(network, synthetic, [2], recipe)
+    np.testing.assert_allclose(whole(parameters(found.now if centred else found)), expected, atol=2e-5)
+    outputs = training.logits(network, found, np.asarray(synthetic.images))
+    np.testing.assert_allclose(outputs, x @ expected - base, atol=1e-4)
+    if centred:
+        np.testing.assert_array_equal(whole(parameters(found.start)), start.astype(np.float32))
+
+
+@pytest.mark.parametrize("norm", ["none", "batch"])
+def test_a_centred_output_starts_at_nothing(norm):
+    network = networks.centred(convnet(3, depth=1, width=4, norm=norm))
+    images = jnp.asarray(np.random.default_rng(0).standard_normal((6, 4, 4, 1)), jnp.float32)
+    variables = network.init(jax.random.key(0), images)
+    np.testing.assert_array_equal(network.apply(variables, images), np.zeros((6, 3)))
+    assert network.features(variables, images).shape == (6, 16)
+    if network.settle is not None:
+        settled = network.settle(variables, images[None])
+        np.testing.assert_array_equal(network.apply(settled, images[:2]), np.zeros((2, 3)))
+
+
+@pytest.mark.parametrize("steps, seen", [(1, 4), (3, 10), (5, 18), (6, 20)])
+def test_steps_are_counted_beyond_whole_epochs(steps, seen, monkeypatch):
+    counted = []
+
+    def noted(key, images):
+        jax.debug.callback(lambda images: counted.append(len(images)), images)
+        return images
+
+    monkeypatch.setitem(augment.NAMED, f"noted{steps}", noted)
+    data = Synthetic(jnp.zeros((10, 2, 2, 1)), centred_one_hot(np.arange(10) % 3, 3))
+    recipe = Recipe(epochs=None, steps=steps, batch=4, augment=f"noted{steps}")
+    training.train(from_flax(Linear()), data, [0], recipe)
+    jax.effects_barrier()
+    assert (len(counted), sum(counted)) == (steps, seen)
+
+
+@pytest.mark.parametrize("loss", ["cross-entropy", "squared"])
+def test_a_network_with_other_outputs_than_classes_is_refused(loss):
+    with pytest.raises(InputError, match="the network gives 3 outputs for 2 classes"):
+        training.train(from_flax(Linear()), separable()[0], [0], Recipe(loss=loss, epochs=1))

@@ -97,6 +97,23 @@ def test_a_lesson_on_the_synthetic_set_is_gradient_descent_on_it():
     np.testing.assert_allclose(leaves(taught), leaves(variables), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
+def test_a_lesson_by_squared_error_takes_the_labels_as_they_are():
+    synthetic, data = problem()
+    synthetic = synthetic._replace(labels=3 * synthetic.labels)  # no distributions
+    variables = NETWORK.init(KEY, synthetic.images)
+    lesson = jax.jit(trajectory.on_synthetic(NETWORK, SGD, epochs=1, error="squared"))
+    taught = lesson(KEY, Training(variables, SGD.init(variables)), synthetic, data).variables
+    loss = lambda v: jnp.mean(jnp.sum((NETWORK.apply(v, synthetic.images) - synthetic.labels) ** 2, 1)) / 2  # noqa: E731
+    expected = jax.tree.map(lambda a, g: a - RATE * g, variables, jax.jit(jax.grad(loss))(variables))
+    np.testing.assert_allclose(leaves(taught), leaves(expected), rtol=1e-4, atol=1e-6)
+
+
+def test_an_unknown_error_of_a_lesson_is_refused():
+    with pytest.raises(InputError, match="unknown error 'square': did you mean squared"):
+        trajectory.on_synthetic(NETWORK, SGD, epochs=1, error="square")
+
+
 ROBUST = risk.grouped(risk.cvar(0.5), risk.plus(risk.mean, risk.worst))
 
 

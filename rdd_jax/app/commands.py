@@ -14,7 +14,6 @@ from rdd_jax.app.sections import (
     KernelOptions,
     RegressionOptions,
     SelectionOptions,
-    SizeOptions,
     SpaceOptions,
     SplitsOptions,
 )
@@ -39,8 +38,7 @@ class Evaluate:
     out: Annotated[Path | None, text("a JSON file for the report; must not exist", "FILE")] = None
     data: DataOptions = DataOptions()
     kernel: RegressionOptions = RegressionOptions()
-    network: SizeOptions = SizeOptions()
-    evaluation: EvaluationOptions = EvaluationOptions()
+    evaluation: EvaluationOptions = EvaluationOptions(learners=None)
 
 
 @dataclass(frozen=True)

@@ -83,11 +83,12 @@ def _distilled(config: Method, run: Run, resume: bool, held: ExitStack, progress
         held.enter_context(run.locked())
     stages.begin("distilling")
     synthetic = _learned(config, run, prepared, kernel, start, stages)
-    saved = SavedSet(synthetic, prepared.fitted, prepared.class_names)
+    classes = splits.train.classes
+    saved = SavedSet(synthetic, prepared.fitted, prepared.class_names, config.recipe(classes))
     run.save_synthetic(saved)
     stages.begin("evaluating")
     of = config.evaluation
-    learners = pieces.learners_of(of, config.network, config.kernel, splits.train.classes)
+    learners = pieces.learners_of(of, config.recipes(classes), config.kernel, len(synthetic.images), classes)
     corruptions = pieces.listed(of.corruptions)
     measured = evaluate_sets(
         synthetic, prepared, learners, of.seeds, of.baselines, corruptions, config.set.ipc, progress
@@ -114,7 +115,8 @@ def _check_data(config: Method, splits: Splits) -> None:
     train = splits.train
     check_ipc(train.labels, config.set.ipc, train.class_names)
     shape = train.images.shape[1:]
-    pieces.check_learners(config.evaluation, config.network, splits)
+    images = config.images * train.classes
+    pieces.check_learners(config.evaluation, config.recipes(train.classes), images, splits)
     config.check_images(shape)
     check_sizes(config, train)
     if isinstance(config, Stepped):

@@ -1,6 +1,6 @@
 """The job behind ``rdd evaluate``: a run folder, or a set made elsewhere."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,16 +10,19 @@ from rdd_jax.app.commands import Evaluate
 from rdd_jax.app.methods import Method, name_of
 from rdd_jax.app.reporting import described, measured_values, notes
 from rdd_jax.app.run_folder import Run, fingerprint
-from rdd_jax.app.sections import EvaluationOptions, RegressionOptions, SizeOptions
+from rdd_jax.app.sections import EvaluationOptions, RegressionOptions
+from rdd_jax.app.sizes import check_recipes
 from rdd_jax.datasets.preprocess import Prepared, prepare
 from rdd_jax.errors import InputError
 from rdd_jax.evaluation import evaluate_sets
 from rdd_jax.files import check_new
+from rdd_jax.networks.recipe_files import carried, recipe_of, spelt
+from rdd_jax.networks.recipes import Recipe, network_by_recipe
 from rdd_jax.progress import SILENT, Progress, Stages
-from rdd_jax.saving import check_source, foreign_set, set_of_run
-from rdd_jax.types import Splits, Synthetic
+from rdd_jax.saving import SavedSet, check_source, foreign_set, set_of_run
+from rdd_jax.types import Data, Splits
 
-__all__ = ["evaluate", "of_run", "with_recipe"]
+__all__ = ["OF_DATA", "evaluate", "of_run"]
 
 
 def of_run(source: str) -> Evaluate:
@@ -38,17 +41,9 @@ def of_run(source: str) -> Evaluate:
         seed=own.seed,
         data=own.data,
         kernel=options.narrowed(RegressionOptions, own.kernel),
-        network=options.narrowed(SizeOptions, own.network),
-        evaluation=options.narrowed(EvaluationOptions, own.evaluation),
+        # Its recipe is what the set carries.
+        evaluation=replace(options.narrowed(EvaluationOptions, own.evaluation), recipe=None),
     )
-
-
-def with_recipe(config: Evaluate, given: dict[str, Any]) -> Evaluate:
-    """Under another augmentation than its own, a run's networks are trained for as long as is published with that."""
-    config = options.updated(config, given)
-    if "eval_augment" in given and "eval_epochs" not in given:
-        config = replace(config, evaluation=replace(config.evaluation, eval_epochs=None))
-    return config
 
 
 OF_DATA = frozenset({"data", "groups_from", "shift", "bias", "share", "seed"})
@@ -58,6 +53,9 @@ OF_DATA = frozenset({"data", "groups_from", "shift", "bias", "share", "seed"})
 def evaluate(config: Evaluate, progress: Progress = SILENT, elsewhere: Collection[str] = ()) -> dict[str, Any]:
     """Evaluates a run folder or an ``.npz`` made elsewhere; the report, to be written to ``config.out``.
 
+    Networks are trained by the recipe that is given, else by the one that the set carries, else by DC's; beside any
+    other stands a ConvNet-3-128 by DC's.
+
     Args:
       elsewhere: those of `OF_DATA` that the user gave; without any, the data must be what the run was started with.
 
@@ -65,6 +63,9 @@ def evaluate(config: Evaluate, progress: Progress = SILENT, elsewhere: Collectio
       InputError: see `saving.foreign_set`; other data than the run's that nobody asked for, or with other classes.
     """
     options.check(config)
+    of = config.evaluation
+    if of.recipe is not None and pieces.listed(of.learners) == ["krr"]:
+        raise InputError(f"recipe is {of.recipe!r}, but learners is 'krr', which has none: add a network (convnet)")
     if config.out is not None:
         check_new(config.out)
     folder = Run(Path(config.source)) if Path(config.source).is_dir() else None
@@ -73,24 +74,31 @@ def evaluate(config: Evaluate, progress: Progress = SILENT, elsewhere: Collectio
     stages.begin("reading", config.data.data)
     splits = pieces.splits_of(config.data.data, config.data, config.seed, config.data.mirror)
     other = folder is not None and _is_other(folder, splits, elsewhere)
-    synthetic, prepared = _subject(config, splits)
-    pieces.check_learners(config.evaluation, config.network, splits)
+    saved, prepared = _subject(config, splits)
+    synthetic, images, classes = saved.synthetic, len(saved.synthetic.images), splits.train.classes
+    recipe = saved.recipe if of.recipe is None else recipe_of(of.recipe, images, classes)
+    if of.learners is None:
+        of = replace(of, learners="krr" if recipe is None else recipe.network)
+    recipe = recipe or BESIDE
+    recipes = pieces.recipes_of(of, recipe)
+    pieces.check_learners(of, recipes, images, splits)
+    check_recipes(recipes, splits.train.images.shape[1:])
+    recipes += _beside(recipes, splits.train)
+    learners = pieces.learners_of(of, recipes, config.kernel, images, classes)
     stages.begin("evaluating")
-    of = config.evaluation
-    learners = pieces.learners_of(of, config.network, config.kernel, splits.train.classes)
     ipc = None if run is None else run.set.ipc
     measured = evaluate_sets(
         synthetic, prepared, learners, of.seeds, of.baselines, pieces.listed(of.corruptions), ipc, progress
     )
+    kind = "fixed" if run is None else run.label_kind
     return {
         "source": config.source,
         "data": described(config.data.data, config.data),
-        **_made(run, len(synthetic.images) // splits.train.classes),
-        "eval_epochs": of.epochs,
-        "eval_augment": of.eval_augment,
+        **_made(run, images // classes),
+        "recipe": spelt(recipe, images, classes),
         "seconds": stages.seconds,
         **measured_values(prepared, synthetic, *measured),
-        "notes": [] if run is None else [*notes(run), *[OTHER] * other],
+        "notes": [*notes(kind, synthetic, recipes), *[OTHER] * other],
     }
 
 
@@ -113,16 +121,28 @@ def _made(run: Method | None, images: int) -> dict[str, Any]:
     return {"method": name_of(run), "ipc": run.set.ipc, "steps": run.steps}
 
 
-def _subject(config: Evaluate, splits: Splits) -> tuple[Synthetic, Prepared]:
-    """The set to evaluate, and the real data in the space that it lives in."""
+BESIDE = Recipe()
+"""DC's ConvNet-3-128: the column that every table of the field has."""
+
+
+def _beside(recipes: Sequence[Recipe], train: Data) -> list[Recipe]:
+    """`BESIDE`, where networks learn by other recipes and the images are large enough for it; else nothing."""
+    other = [recipe for recipe in recipes if replace(recipe, network=BESIDE.network) != BESIDE]
+    small = min(train.images.shape[1:3]) < network_by_recipe(BESIDE, train.classes).smallest
+    return [] if not other or small or BESIDE in recipes else [BESIDE]
+
+
+def _subject(config: Evaluate, splits: Splits) -> tuple[SavedSet, Prepared]:
+    """The set to evaluate, with what it carries, and the real data in the space that it lives in."""
     source, shape, classes = Path(config.source), splits.train.images.shape[1:], splits.train.classes
     if not source.is_dir():
         prepared = prepare(splits, config.data.preprocess, config.data.zca_reg)
-        return foreign_set(source, shape, classes, config.space, prepared.fitted), prepared
+        synthetic = foreign_set(source, shape, classes, config.space, prepared.fitted)
+        return SavedSet(synthetic, prepared.fitted, prepared.class_names, carried(source)), prepared
     saved = set_of_run(source, shape, classes, "evaluate it on the data it was made from")
     if saved.class_names != (names := splits.train.class_names):
         raise InputError(
             f"the set has classes {', '.join(saved.class_names)}, the data {', '.join(names)}: evaluate it on data "
             "with the same classes, in the same order"
         )
-    return saved.synthetic, prepare(splits, saved.preprocess.kind, fitted=saved.preprocess)
+    return saved, prepare(splits, saved.preprocess.kind, fitted=saved.preprocess)

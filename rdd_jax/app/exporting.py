@@ -8,6 +8,7 @@ from rdd_jax.app.commands import Export
 from rdd_jax.app.forms import FORMS
 from rdd_jax.app.run_folder import Run
 from rdd_jax.files import check_new, new_folder, write_json, write_npz, write_text
+from rdd_jax.networks.recipe_files import write_recipe
 from rdd_jax.saving import SavedSet, load_set
 
 __all__ = ["export"]
@@ -32,6 +33,8 @@ def export(config: Export) -> Path:
         write(folder, saved)
         write_npz(folder / "preprocess.npz", **saved.preprocess.to_arrays())
         write_json(folder / "preprocess.json", _preprocessing(saved))
+        if saved.recipe is not None:
+            write_recipe(folder / "recipe.json", saved.recipe)
         write_text(folder / "README.md", _readme(saved, snippet))
     return out
 
@@ -51,6 +54,7 @@ def _readme(saved: SavedSet, snippet: str) -> str:
 
 Images of {" x ".join(map(str, shape))}, made by rdd_jax. Test images go through the same preprocessing as these did,
 `{saved.preprocess.kind}`, before a model that was trained on the set sees them: `model space` below, `preprocess.json`.
+`recipe.json` is how a network is trained on it.
 
 ```python
 {snippet}```

@@ -19,5 +19,7 @@ OPTIMIZERS: Registry[optax.GradientTransformation] = Registry(
     {
         "adam": lambda rate: optax.adam(rate),
         "sgd": lambda rate: optax.sgd(rate, 0.5),
+        "lamb": lambda rate: optax.lamb(rate),
+        "adabelief": lambda rate: optax.adabelief(rate),
     },
 )

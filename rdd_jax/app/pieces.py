@@ -8,7 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from rdd_jax import datasets, grouping, networks, parameterise, risk, saving, selection
+from rdd_jax import datasets, grouping, parameterise, risk, saving, selection
 from rdd_jax.app.optimisers import OPTIMIZERS, SCHEDULES
 from rdd_jax.app.sections import (
     BatchOptions,
@@ -24,16 +24,16 @@ from rdd_jax.app.sections import (
     SizeOptions,
     SplitsOptions,
 )
-from rdd_jax.augment import augment_by_name, check_augment
+from rdd_jax.augment import augment_by_name
 from rdd_jax.contracts import Kernel, Learner, Risk, Sampler
 from rdd_jax.datasets.corruptions import corrupt
 from rdd_jax.datasets.preprocess import Prepared
 from rdd_jax.datasets.shifts import shift_by_name
 from rdd_jax.errors import InputError
-from rdd_jax.evaluation import krr_learner, network_learner
+from rdd_jax.evaluation import krr_learner, learner_name, recipe_learner
 from rdd_jax.kernels import kernel_by_name
-from rdd_jax.networks import Network
-from rdd_jax.networks.training import Recipe
+from rdd_jax.networks import Network, training
+from rdd_jax.networks.recipes import Recipe, network_by_recipe
 from rdd_jax.sampling import SAMPLERS
 from rdd_jax.selection import Pool, Selection
 from rdd_jax.selection.initialise import STARTS, initialise
@@ -51,7 +51,7 @@ __all__ = [
     "network_of",
     "parameterisation_of",
     "pool_of",
-    "recipe_of",
+    "recipes_of",
     "risk_of",
     "sampler_of",
     "splits_of",
@@ -86,33 +86,28 @@ def kernel_of(options: KernelOptions) -> Kernel:
 
 def network_of(size: SizeOptions, name: str, classes: int) -> Network:
     """The network of that name, in that size where it has one."""
-    return networks.network_by_name(name, classes, depth=size.net_depth, width=size.net_width, norm=size.norm)
+    return network_by_recipe(Recipe(name, size.net_depth, size.net_width, size.net_growth, size.norm), classes)
 
 
-def recipe_of(options: EvaluationOptions) -> Recipe:
-    """The recipe by which networks are trained in an evaluation."""
-    return Recipe(options.epochs, augment=augment_by_name(options.eval_augment or "none"), average=options.eval_average)
+def recipes_of(options: EvaluationOptions, recipe: Recipe) -> list[Recipe]:
+    """The recipe for each of the networks of an evaluation."""
+    return [replace(recipe, network=name) for name in listed(options.learners) if name != "krr"]
 
 
 def learners_of(
-    options: EvaluationOptions, size: SizeOptions, regression: RegressionOptions, classes: int
+    options: EvaluationOptions, recipes: Sequence[Recipe], regression: RegressionOptions, images: int, classes: int
 ) -> dict[str, Learner]:
-    """The learners of an evaluation by name: ``krr``, and networks by its recipe."""
-    recipe = recipe_of(options)
-    krr = krr_learner(kernel_of(regression), regression.reg)
-    return {
-        name: krr if name == "krr" else network_learner(network_of(size, name, classes), recipe)
-        for name in listed(options.learners)
-    }
+    """The learners of an evaluation on a set of so many images, by name: ``krr``, and networks by recipes."""
+    krr = {"krr": krr_learner(kernel_of(regression), regression.reg)} if "krr" in listed(options.learners) else {}
+    return krr | {learner_name(one, images, classes): recipe_learner(one, classes) for one in recipes}
 
 
-def check_learners(options: EvaluationOptions, size: SizeOptions, splits: Splits) -> None:
-    """Raises `InputError` where a learner, an augmentation or a corruption cannot take such images."""
+def check_learners(options: EvaluationOptions, recipes: Sequence[Recipe], images: int, splits: Splits) -> None:
+    """Raises `InputError` where a learner cannot be trained on so many such images, or a corruption cannot be had."""
     shape = splits.train.images.shape[1:]
-    for name in listed(options.learners):
-        if name != "krr":
-            networks.check_images(network_of(size, name, splits.train.classes), shape, f"learner {name!r}")
-    check_augment(options.eval_augment or "none", shape)
+    for recipe in recipes:
+        network = network_by_recipe(recipe, splits.train.classes)
+        training.check_training(network, recipe, (images, *shape), f"learner {recipe.network!r}")
     for name in listed(options.corruptions):
         corrupt(name, 0, splits.test.images[:1])
 

@@ -35,8 +35,9 @@ details { margin: 1rem 0 } pre { background: #f6f6f6; padding: .8rem; overflow-x
 """
 
 CAPTION = (
-    "On test images, by a learner fitted to the set alone; random, kmeans and herding are real images, as many a "
-    "class. ± is the standard deviation over seeds: networks, or draws of the baseline."
+    "On test images, by a learner fitted to the set alone: networks of the size and recipe that their names say, else "
+    "of DC's; random, kmeans and herding are real images, as many a class. ± is the standard deviation over seeds: "
+    "networks, or draws of the baseline."
 )
 
 

@@ -13,10 +13,12 @@ from rdd_jax.app.grouped import Grouped
 from rdd_jax.app.methods import Method, Stepped, name_of
 from rdd_jax.app.run_folder import Run
 from rdd_jax.app.sections import SplitsOptions
+from rdd_jax.checks import are_distributions
 from rdd_jax.datasets import shifts
 from rdd_jax.datasets.preprocess import Prepared
 from rdd_jax.evaluation import Cells, Evaluation
 from rdd_jax.files import write_bytes, write_json, write_text
+from rdd_jax.networks.recipes import Recipe
 from rdd_jax.progress import Stages
 from rdd_jax.saving import SavedSet
 from rdd_jax.selection import Certificate
@@ -25,9 +27,9 @@ from rdd_jax.types import Data, Synthetic, as_pixels
 __all__ = ["LABELS", "Measured", "described", "measured_values", "notes", "table_of", "write_run"]
 
 LABELS = {
-    "soft": "distributions over the classes, learned with the images; finite networks are trained on them as they are",
-    "learned": "numbers, learned with the images; finite networks are trained on the largest entry of each",
-    "solved": "numbers that fit all training examples best; finite networks are trained on the largest entry of each",
+    "soft": "distributions over the classes, learned with the images",
+    "learned": "numbers, learned with the images",
+    "solved": "numbers that fit all training examples best",
 }
 """What a reader must know of labels that are not fixed."""
 
@@ -60,7 +62,7 @@ def write_run(
         "ipc": config.set.ipc,
         "steps": config.steps,
         **measured_values(prepared, saved.synthetic, *measured),
-        "notes": notes(config),
+        "notes": notes(config.label_kind, saved.synthetic, config.recipes(train.classes)),
     }
     if isinstance(config, Stepped) and config.optimiser.keep == "best":
         best = run.best_row()
@@ -118,14 +120,28 @@ def _beyond(pixels: np.ndarray) -> dict[str, float]:
     return {"outside": float(np.mean(beyond > 0.5 / 255)), "farthest": max(0.0, float(beyond.max()))}
 
 
-def notes(config: Method) -> list[str]:
-    """What a reader must know of the set's labels."""
-    if config.label_kind not in LABELS:
-        return []
-    return [
-        f"The labels of the synthetic set are {LABELS[config.label_kind]}. The class of an image is the one that it "
-        "started with. The baselines keep one-hot labels."
-    ]
+def notes(kind: str, synthetic: Synthetic, recipes: Sequence[Recipe]) -> list[str]:
+    """What a reader must know of the set's labels, and of what networks make of them.
+
+    Args:
+      kind: of labels: one of `LABELS`, or ``fixed``.
+      recipes: of the networks that are trained on them.
+    """
+    said = []
+    if kind in LABELS:
+        said.append(
+            f"The labels of the synthetic set are {LABELS[kind]}. The class of an image is the one that it started "
+            "with. The baselines keep one-hot labels."
+        )
+    losses = {recipe.loss for recipe in recipes}
+    if "squared" in losses:
+        said.append("Squared error is taken to the labels as they are.")
+    if "cross-entropy" in losses and not are_distributions(synthetic.labels):
+        said.append(
+            "The labels are no distributions over the classes: cross-entropy is taken to one-hot labels at the largest "
+            "entry of each."
+        )
+    return said
 
 
 def table_of(values: Mapping[str, Any]) -> Cells:

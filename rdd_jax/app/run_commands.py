@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from rdd_jax import plots
-from rdd_jax.app import comparing, evaluating, exporting, finding, found_page, options, selecting, settings, showing
+from rdd_jax.app import comparing, evaluating, exporting, finding, found_page, options, selecting, showing
 from rdd_jax.app.commands import Compare, Evaluate, Export, Find, Select, Show
 from rdd_jax.app.distilling import distill as distill_job
 from rdd_jax.app.drawing import Drawn, draw_report, draw_table
@@ -18,7 +18,7 @@ from rdd_jax.app.methods import METHODS, Method, name_of
 from rdd_jax.app.run_folder import Run, config_of
 from rdd_jax.distill import Diverged
 from rdd_jax.errors import InputError, unknown
-from rdd_jax.files import as_json, check_new, write_bytes
+from rdd_jax.files import as_json, check_new, read_values, write_bytes
 
 __all__ = ["compare", "data", "distill", "evaluate", "export", "groups", "select"]
 
@@ -84,7 +84,7 @@ def _asked(arguments: list[str]) -> tuple[Method, Path, bool]:
         raise InputError(f"rdd distill needs a method first: one of {', '.join(METHODS)} (or --config, or --resume)")
     start = None if method is None else METHODS.make(method)
     if given.config is not None:
-        start = config_of(settings.read_file(given.config), str(given.config), start)
+        start = config_of(read_values(given.config), str(given.config), start)
     assert start is not None
     config = options.updated(start, _said(start, rest))
     return config, given.out or _folder(config), False
@@ -130,7 +130,7 @@ def _resumed(method: str | None, folder: Path, out: Path | None, file: Path | No
     saved = Run(folder).config()
     if method not in (None, name_of(saved)):
         raise InputError(f"cannot resume {str(folder)!r} by {method}: it is a run of {name_of(saved)}")
-    given = config_of(settings.read_file(file), str(file), saved) if file is not None else saved
+    given = config_of(read_values(file), str(file), saved) if file is not None else saved
     given = options.updated(given, _said(saved, arguments))
     old = {field.name: field.default for field in options.options(saved)}
     # The data may have moved: whether they are the same is seen when they are read.
@@ -170,7 +170,7 @@ def evaluate(arguments: Sequence[str]) -> int:
     start = evaluating.of_run(given["source"])
     if not Path(given["source"]).is_dir() and "data" not in given:
         raise InputError("--data is missing: an .npz does not say which real data to test on")
-    config = evaluating.with_recipe(start, given)
+    config = options.updated(start, given)
     options.check(config)
     check_device()
     with Drawn() as drawn:

@@ -19,7 +19,7 @@ import numpy as np
 from rdd_jax.app import options, records, settings
 from rdd_jax.app.methods import METHODS, Method, name_of
 from rdd_jax.errors import InputError
-from rdd_jax.files import append_text, check_place, new_folder, write_json, write_text
+from rdd_jax.files import append_text, check_place, new_folder, read_values, write_json, write_text
 from rdd_jax.grouping import is_file, split_names
 from rdd_jax.saving import SavedSet, save_set
 from rdd_jax.selection.initialise import STARTS
@@ -220,7 +220,7 @@ class Run:
         if not file.is_file():
             raise InputError(f"{str(self.folder)!r} has no report.json: it is no run folder, or the run has not ended")
         remedy = f"remove it and make it again with `{self.resumption}`"
-        values = settings.read_file(file, remedy)
+        values = read_values(file, remedy)
         if not records.is_report(values):
             raise InputError(f"{str(file)!r} is no report of a run: {remedy}")
         return values
@@ -229,7 +229,7 @@ class Run:
         file = self.folder / name
         if not file.is_file():
             raise InputError(f"{str(self.folder)!r} is no run folder: it has no {name}")
-        return settings.read_file(file, "bring it back or start a new run")
+        return read_values(file, "bring it back or start a new run")
 
     def metrics(self, until: int | None = None) -> list[dict]:
         """The rows of ``metrics.jsonl``; a last line cut short by a kill is dropped.

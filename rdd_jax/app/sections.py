@@ -15,7 +15,10 @@ from rdd_jax.errors import InputError, unknown
 from rdd_jax.evaluation import LEARNERS
 from rdd_jax.grouping import FEATURES, GROUPINGS, from_file, is_file, split_names, view_of
 from rdd_jax.kernels import KERNELS
+from rdd_jax.networks.convnet import GROWTHS
 from rdd_jax.networks.layers import NORMS
+from rdd_jax.networks.recipe_files import recipe_of
+from rdd_jax.networks.recipes import RECIPES, network_by_recipe
 from rdd_jax.parameterise import PARAMETERISATIONS
 from rdd_jax.risk import MEASURES
 from rdd_jax.sampling import LOSSES, SAMPLERS
@@ -205,8 +208,7 @@ def _check_augment(name: str, value: str) -> None:
     augment_by_name(value)
 
 
-def _augmentation(help: str) -> Option:
-    return Option(f"{help}: {', '.join(('none', 'shiftN', *NAMED))}", "NAME+...", _check_augment)
+AUGMENT = Option(f"of the real images: {', '.join(('none', 'shiftN', *NAMED))}", "NAME+...", _check_augment)
 
 
 @dataclass(frozen=True)
@@ -220,7 +222,7 @@ class BatchOptions:
     unbiased: Annotated[bool, flag("of importance: weigh draws back; else hard examples count for more")] = True
     pool: Annotated[int, count("of importance: examples whose losses are looked at in one go")] = 50_000
     refresh_every: Annotated[int, count("of importance: steps between looks")] = 20
-    augment: Annotated[str, _augmentation("of the real images")] = "none"
+    augment: Annotated[str, AUGMENT] = "none"
 
 
 @dataclass(frozen=True)
@@ -255,28 +257,35 @@ class RegressionOptions(KernelOptions):
 
 @dataclass(frozen=True)
 class SizeOptions:
-    """The size of networks."""
+    """The size of the network that is matched at."""
 
     net_depth: Annotated[int, count("of convnet: blocks", most=100)] = 3
     net_width: Annotated[int, count("of convnet and mlp")] = 128
+    net_growth: Annotated[str, one_of(GROWTHS, "of convnet: its width from block to block")] = "constant"
     norm: Annotated[str, one_of(NORMS, "of convnet")] = "instance"
+
+
+def _check_recipe(name: str, value: str) -> None:
+    # Of a set that is trained on for long; what does not go with a smaller one is seen when the data are.
+    network_by_recipe(recipe_of(value, images=10**6, classes=1), 2)
+
+
+RECIPE = Option(
+    f"how networks are trained: {', '.join(RECIPES)}, or a .json or .toml file, and what is changed "
+    "(dsa,epochs=1500,width=64); unset: as published for the set",
+    "NAME,...",
+    _check_recipe,
+)
 
 
 @dataclass(frozen=True)
 class EvaluationOptions:
     """What the report measures."""
 
-    learners: Annotated[str | None, some_of(LEARNERS, "trained on the set alone", ",")] = "krr"
+    learners: Annotated[str | None, some_of(LEARNERS, "trained on the set alone; unset: the recipe's network", ",")] = (
+        "krr"
+    )
     seeds: Annotated[int, count("of networks, and of the baselines' draws")] = 5
-    eval_epochs: Annotated[int | None, count("epochs of networks; unset: 301, or 1,001 under augmentation")] = None
-    eval_augment: Annotated[str | None, _augmentation("of networks")] = "none"
-    eval_average: Annotated[
-        float, number("of networks: decay of averaged weights; 0: the last", least=0, most=0.9999)
-    ] = 0.0
+    recipe: Annotated[str | None, RECIPE] = None
     baselines: Annotated[bool, flag("measure random, k-means and herding subsets too")] = True
     corruptions: Annotated[str, some_of(CORRUPTIONS, "on test", ",", least=0)] = ""
-
-    @property
-    def epochs(self) -> int:
-        """As published where none are given."""
-        return self.eval_epochs or (301 if self.eval_augment in (None, "none") else 1001)

@@ -1,31 +1,13 @@
 """Typed dataclasses of `options` as configuration files."""
 
-import json
-import tomllib
 from collections.abc import Collection
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from rdd_jax.app.options import WANTED, Field, T, options, updated
 from rdd_jax.errors import InputError, unknown
 
-__all__ = ["from_values", "read_file", "to_values"]
-
-
-def read_file(file: Path, remedy: str = "mend it") -> dict[str, Any]:
-    """The values of a TOML or JSON file; raises `InputError`, with the remedy, where it is missing or broken."""
-    if file.suffix not in (".toml", ".json"):
-        raise InputError(f"{str(file)!r} is no configuration: give a .toml or .json file")
-    if not file.is_file():
-        raise InputError(f"no file {str(file)!r}")
-    try:
-        values = (tomllib.loads if file.suffix == ".toml" else json.loads)(file.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:  # what is no TOML, no JSON, no UTF-8
-        raise InputError(f"{str(file)!r} is broken ({error}): {remedy}") from error
-    if not isinstance(values, dict):
-        raise InputError(f"{str(file)!r} holds a {type(values).__name__}, expected names and values: {remedy}")
-    return values
+__all__ = ["from_values", "to_values"]
 
 
 def from_values(config: T, values: dict[str, Any], where: str) -> T:

@@ -1,13 +1,16 @@
 """What a configuration asks of memory, roughly and at the least: enough to refuse what is beyond all reason."""
 
+from collections.abc import Sequence
+from itertools import pairwise
 from math import prod
 
-from rdd_jax.app import options, pieces
+from rdd_jax.app import options
 from rdd_jax.app.environment import check_memory
 from rdd_jax.app.methods import Method, Stepped
+from rdd_jax.networks.recipes import Recipe
 from rdd_jax.types import Data
 
-__all__ = ["check_sizes"]
+__all__ = ["check_recipes", "check_sizes"]
 
 NUMBER = 4
 """Bytes of a float32."""
@@ -24,10 +27,27 @@ def check_sizes(config: Method, train: Data) -> None:
     values = {field.name: field.default for field in options.options(config)}
     if "net_batch" in values:
         needs["net_batch"] = values["net_batch"], NUMBER * values["net_batch"] * pixels
-    names = {values.get("network"), *pieces.listed(config.evaluation.learners)}
-    if sized := names & {"convnet", "mlp"}:  # the others have sizes of their own
-        width, depth = config.network.net_width, config.network.net_depth
-        weights = width * ((pixels if sized == {"mlp"} else shape[-1]) + width * (depth - 1))
-        needs["net_width"] = width, NUMBER * weights
-        needs["net_pool"] = values.get("net_pool", 1), NUMBER * weights * values.get("net_pool", 1)
+    if "network" in values:
+        at = Recipe(*(values[name] for name in ("network", "net_depth", "net_width", "net_growth")))
+        weights = _weights(at, shape)
+        needs["net_width"] = values["net_width"], NUMBER * weights
+        for many in {"net_pool", "net_count"} & set(values):
+            needs[many] = values[many], NUMBER * weights * values[many]
     check_memory(needs)
+    check_recipes(config.recipes(train.classes), shape)
+
+
+def check_recipes(recipes: Sequence[Recipe], shape: Sequence[int]) -> None:
+    """Raises `InputError` where the weights of a network of recipes do not fit."""
+    for recipe in recipes:
+        check_memory({"width": (recipe.width, NUMBER * _weights(recipe, shape))})
+
+
+def _weights(recipe: Recipe, shape: Sequence[int]) -> int:
+    """Of a network of a recipe, at the least; those of other networks than these two are few."""
+    if recipe.network == "mlp":
+        return recipe.width * (prod(shape) + recipe.width)
+    if recipe.network != "convnet":
+        return 0
+    widths = [recipe.width * (2**block if recipe.growth == "double" else 1) for block in range(recipe.depth)]
+    return sum(before * after for before, after in pairwise([shape[-1], *widths]))

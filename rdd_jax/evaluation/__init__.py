@@ -4,7 +4,7 @@ from rdd_jax.contracts import Learner, Predict
 from rdd_jax.evaluation import metrics
 from rdd_jax.evaluation.baselines import BASELINES, baselines
 from rdd_jax.evaluation.evaluate import Evaluated, Evaluation, Tested, evaluate, evaluate_sets, prepare_test
-from rdd_jax.evaluation.learners import LEARNERS, krr_learner, network_learner
+from rdd_jax.evaluation.learners import LEARNERS, krr_learner, learner_name, network_learner, recipe_learner
 from rdd_jax.evaluation.metrics import Cells
 
 __all__ = [
@@ -20,7 +20,9 @@ __all__ = [
     "evaluate",
     "evaluate_sets",
     "krr_learner",
+    "learner_name",
     "metrics",
     "network_learner",
     "prepare_test",
+    "recipe_learner",
 ]

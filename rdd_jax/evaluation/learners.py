@@ -7,9 +7,11 @@ import jax
 from rdd_jax.contracts import Kernel, Learner, Predict
 from rdd_jax.kernels import krr
 from rdd_jax.networks import NETWORKS, Network, training
+from rdd_jax.networks.recipe_files import spelt
+from rdd_jax.networks.recipes import Recipe, network_by_recipe, sizes_of
 from rdd_jax.types import Synthetic
 
-__all__ = ["LEARNERS", "krr_learner", "network_learner"]
+__all__ = ["LEARNERS", "krr_learner", "learner_name", "network_learner", "recipe_learner"]
 
 LEARNERS = ("krr", *NETWORKS)
 """Kernel ridge regression, or a network by name."""
@@ -26,8 +28,8 @@ def krr_learner(kernel: Kernel, reg: float = 1e-6) -> Learner:
     return learn
 
 
-def network_learner(network: Network, recipe: training.Recipe | None = None) -> Learner:
-    """A finite network trained from scratch on the set alone; see `rdd_jax.networks.training`."""
+def network_learner(network: Network, recipe: Recipe | None = None) -> Learner:
+    """A finite network trained from scratch on the set alone, by a recipe (DC's); see `rdd_jax.networks.training`."""
 
     def learn(synthetic: Synthetic, seeds: Sequence[int]) -> Iterator[Predict]:
         # A CPU trains one after another anyway: each is then at hand as soon as it is done.
@@ -37,3 +39,23 @@ def network_learner(network: Network, recipe: training.Recipe | None = None) -> 
                 yield lambda images, variables=variables: training.logits(network, variables, images)
 
     return learn
+
+
+def recipe_learner(recipe: Recipe, classes: int) -> Learner:
+    """The network of a recipe, trained by it."""
+    return network_learner(network_by_recipe(recipe, classes), recipe)
+
+
+def learner_name(recipe: Recipe, images: int, classes: int) -> str:
+    """What a report calls the networks of a recipe on a set of so many images.
+
+    ConvNet-3-128 by DC's is ``convnet``; other sizes and trainings are said, for their figures do not compare.
+
+    >>> learner_name(Recipe(width=1024, norm="none", epochs=1001, augment="dsa"), 100, 10)
+    'convnet-3-1024-none by dsa'
+    """
+    own, usual = sizes_of(recipe), sizes_of(Recipe(recipe.network))
+    said = [key for key in own if key in ("depth", "width") or own[key] != usual[key]] if own != usual else []
+    name = "-".join([recipe.network, *(str(own[key]) for key in said)])
+    trained = spelt(recipe, images, classes, network=False)
+    return name if trained == "dc" else f"{name} by {trained}"

@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from rdd_jax.networks.base import Network, check_batch, check_images, from_flax
+from rdd_jax.networks.base import Network, centred, check_batch, check_images, from_flax
 from rdd_jax.networks.classics import alexnet, lenet, resnet18, vgg11
 from rdd_jax.networks.convnet import convnet
+from rdd_jax.networks.ensemble import ensemble
 from rdd_jax.networks.mlp import mlp
 from rdd_jax.networks.vit import vit
 from rdd_jax.registry import Registry
@@ -24,7 +25,7 @@ NETWORKS: Registry[Network] = Registry(
 
 
 def network_by_name(name: str, classes: int, **options: Any) -> Network:
-    """A network of `NETWORKS`, with those of ``options`` (``depth``, ``width``, ``norm``) that it takes.
+    """A network of `NETWORKS`, with those of ``options`` (``depth``, ``width``, ``growth``, ``norm``) that it takes.
 
     Raises:
       InputError: an unknown name, or a value that the network cannot have.
@@ -36,9 +37,11 @@ __all__ = [
     "NETWORKS",
     "Network",
     "alexnet",
+    "centred",
     "check_batch",
     "check_images",
     "convnet",
+    "ensemble",
     "from_flax",
     "lenet",
     "mlp",

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, NamedTuple, cast
 
 import flax.linen as nn
@@ -12,7 +13,7 @@ from jaxtyping import Array, Float
 from rdd_jax.errors import InputError
 from rdd_jax.types import PRNGKey
 
-__all__ = ["Classifier", "Network", "check_batch", "check_images", "from_flax"]
+__all__ = ["Centred", "Classifier", "Network", "centred", "check_batch", "check_images", "from_flax"]
 
 
 class Network(NamedTuple):
@@ -32,6 +33,36 @@ class Network(NamedTuple):
     apply: Callable[[Any, Float[Array, "n h w c"]], Float[Array, "n k"]]
     smallest: int = 1
     settle: Callable[[Any, Float[Array, "k b h w c"]], Any] | None = None
+
+
+class Centred(NamedTuple):
+    """The variables of a `centred` network: as they are, and as they were at initialisation."""
+
+    now: Any
+    start: Any
+
+
+@cache
+def centred(network: Network) -> Network:
+    """The network less what it gave at initialisation, a constant of the gradient; its variables are `Centred`.
+
+    The same one for equal networks, so that what is compiled with it is compiled once.
+    """
+
+    def init(key: PRNGKey, images: Float[Array, "n h w c"]) -> Centred:
+        variables = network.init(key, images)
+        return Centred(variables, variables)
+
+    def apply(variables: Centred, images: Float[Array, "n h w c"]) -> Float[Array, "n k"]:
+        start = jax.lax.stop_gradient(variables.start)
+        return network.apply(variables.now, images) - network.apply(start, images)
+
+    def settle(variables: Centred, batches: Float[Array, "k b h w c"]) -> Centred:
+        assert network.settle is not None
+        return Centred(*(network.settle(one, batches) for one in variables))
+
+    features = lambda variables, images: network.features(variables.now, images)  # noqa: E731
+    return Network(init, features, apply, network.smallest, None if network.settle is None else settle)
 
 
 class Classifier(nn.Module):

@@ -6,14 +6,18 @@ from rdd_jax.errors import InputError, at_least, check_one_of
 from rdd_jax.networks.base import Classifier, Network, from_flax
 from rdd_jax.networks.layers import NORMS, Conv, Linear, Norm, activation_by_name, flat, pool_by_name, whole
 
-__all__ = ["ConvNetBody", "convnet"]
+__all__ = ["GROWTHS", "ConvNetBody", "convnet"]
+
+GROWTHS = ("constant", "double")
+"""What becomes of the width from block to block."""
+
+WIDEST = 2**16
 
 
 class ConvNetBody(nn.Module):
-    """``depth`` times 3x3 convolution, normalisation, activation, 2x2 pooling."""
+    """A block for each of ``widths``: 3x3 convolution, normalisation, activation, 2x2 pooling."""
 
-    depth: int
-    width: int
+    widths: tuple[int, ...]
     norm: str
     pool: str
     activation: str
@@ -21,9 +25,9 @@ class ConvNetBody(nn.Module):
     @nn.compact
     def __call__(self, x):
         if self.pool != "none":
-            x = whole(x, 2**self.depth)
-        for _ in range(self.depth):
-            x = Norm(self.norm)(Conv(self.width)(x))
+            x = whole(x, 2 ** len(self.widths))
+        for width in self.widths:
+            x = Norm(self.norm)(Conv(width)(x))
             x = pool_by_name(self.pool)(activation_by_name(self.activation)(x))
         return flat(x)
 
@@ -35,14 +39,17 @@ def convnet(
     norm: str = "instance",
     pool: str = "average",
     activation: str = "relu",
+    growth: str = "constant",
 ) -> Network:
     """ConvNet-``depth``-``width``; images need a side of at least ``2**depth`` where there is pooling.
 
     Args:
       norm: of `layers.NORMS`; pool: of `layers.POOLS`; activation: of `layers.ACTIVATIONS`.
+      growth: the width is that of every block (``constant``), or of the first and twice the last one's (``double``).
 
     Raises:
-      InputError: an unknown name, ``depth`` or ``width`` below 1, group norm of a width that 4 does not divide.
+      InputError: an unknown name, ``depth`` or ``width`` below 1, group norm of a width that 4 does not divide,
+        a width that doubles too often.
 
     >>> import jax, jax.numpy as jnp
     >>> variables = jax.eval_shape(convnet(10).init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
@@ -56,6 +63,10 @@ def convnet(
         raise InputError(f"width is {width}: group norm has 4 groups, so give a multiple of 4")
     pool_by_name(pool)
     activation_by_name(activation)
+    check_one_of("growth", growth, GROWTHS)
+    widths = tuple(width * 2**block if growth == "double" else width for block in range(depth))
+    if growth == "double" and widths[-1] > WIDEST:
+        raise InputError(f"width is {width}, doubled {depth - 1} times: give fewer blocks or a smaller width")
     smallest = 1 if pool == "none" else 2**depth
-    body = ConvNetBody(depth, width, norm, pool, activation)
+    body = ConvNetBody(widths, norm, pool, activation)
     return from_flax(Classifier(body, Linear(classes)), "features", smallest, batch_statistics=norm == "batch")

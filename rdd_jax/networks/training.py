@@ -1,9 +1,9 @@
-"""Training finite networks on a small set alone, by the recipe of the published tables."""
+"""Training finite networks on a small set alone, by a recipe (`rdd_jax.networks.recipes`)."""
 
 from collections.abc import Callable
 from functools import partial
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,52 +11,69 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
-from rdd_jax.augment import none
+from rdd_jax.augment import augment_by_name, check_augment, none
 from rdd_jax.checks import are_distributions
 from rdd_jax.contracts import Augment
 from rdd_jax.errors import InputError
 from rdd_jax.kernels.gram import row_blocks
-from rdd_jax.networks.base import Network, check_batch, check_images
+from rdd_jax.networks.base import Centred, Network, check_batch, check_images
+from rdd_jax.networks.recipes import Recipe
 from rdd_jax.types import PRNGKey, Synthetic, Training
 
 __all__ = [
     "DISPATCHED",
-    "Recipe",
     "Training",
+    "check_training",
     "cross_entropy",
     "epoch",
     "logits",
     "mean_loss",
+    "optimizer_of",
+    "squared_error",
     "targets",
     "train",
     "update",
 ]
 
 
-class Recipe(NamedTuple):
-    """SGD with momentum and weight decay; past half the rate drops to a tenth and the momentum begins anew.
+def optimizer_of(recipe: Recipe, images: int) -> optax.GradientTransformation:
+    """The optimiser of a recipe on a set of so many images.
 
-    As in the code of the published tables (Zhao et al. 2021), whose loop over what it calls 300 epochs takes 301, and
-    makes its optimiser again, at a tenth of the rate, after 152 of them.
-
-    Attributes:
-      augment: of every batch; published with 1,001 epochs for sets that were distilled under DSA.
-      average: decay of an exponential average of the weights, which is then what is tested; 0: the last weights.
+    Raises:
+      InputError: a warm-up that is as long as the training.
     """
+    rate = _rate(recipe, images)
+    # What a centred network was at initialisation is no parameter.
+    decayed = lambda variables: Centred(True, False) if isinstance(variables, Centred) else True  # noqa: E731
+    decay = optax.add_decayed_weights(recipe.weight_decay, decayed)
+    return optax.chain(decay, _sgd(recipe, rate, images) if recipe.optimizer == "sgd" else optax.adam(rate))
 
-    epochs: int = 301
-    batch: int = 256
-    learning_rate: float = 0.01
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    augment: Augment = none
-    average: float = 0.0
 
-    def optimizer(self, images: int) -> optax.GradientTransformation:
-        drop = (self.epochs // 2 + 2) * -(-images // self.batch)
-        rate = optax.piecewise_constant_schedule(self.learning_rate, {drop: 0.1})
-        sgd = optax.inject_hyperparams(optax.sgd)(rate, lambda step: jnp.where(step == drop, 0.0, self.momentum))
-        return optax.chain(optax.add_decayed_weights(self.weight_decay), sgd)
+def _sgd(recipe: Recipe, rate: optax.ScalarOrSchedule, images: int) -> optax.GradientTransformation:
+    if recipe.schedule != "drop":
+        return optax.sgd(rate, recipe.momentum)
+    drop = _drop(recipe, images)
+    return optax.inject_hyperparams(optax.sgd)(rate, lambda step: jnp.where(step == drop, 0.0, recipe.momentum))
+
+
+def _rate(recipe: Recipe, images: int) -> optax.ScalarOrSchedule:
+    peak = recipe.learning_rate
+    if recipe.schedule == "constant":
+        return peak
+    if recipe.schedule == "drop":
+        return optax.piecewise_constant_schedule(peak, {_drop(recipe, images): 0.1})
+    epochs, rest = recipe.length(images)
+    steps = epochs * -(-images // recipe.batch) + rest
+    if recipe.warmup >= steps:
+        raise InputError(f"warmup is {recipe.warmup} of {steps} steps: leave some for the cosine")
+    return optax.warmup_cosine_decay_schedule(0.0, peak, recipe.warmup, steps, 0.01 * peak)
+
+
+def _drop(recipe: Recipe, images: int) -> int:
+    """The step from which the rate is lower: at half of steps; of epochs, two past half, as in the published code."""
+    if recipe.steps is not None:
+        return recipe.steps // 2
+    return (recipe.length(images)[0] // 2 + 2) * -(-images // recipe.batch)
 
 
 def targets(labels: Float[Array, "n k"]) -> Float[Array, "n k"]:
@@ -72,44 +89,63 @@ def targets(labels: Float[Array, "n k"]) -> Float[Array, "n k"]:
 
 
 def train(network: Network, synthetic: Synthetic, seeds: list[int], recipe: Recipe | None = None) -> list[Any]:
-    """Trains a network a seed on ``synthetic`` alone, by cross-entropy to its `targets`; the variables of each.
+    """Trains a network a seed on ``synthetic`` alone, by a recipe (DC's); the variables of each.
 
-    One compiled loop for all seeds: one after another on a CPU, whose cores a single network keeps busy, all at once
-    elsewhere.
+    The network is the recipe's own (`recipes.network_by_recipe`), or another that it is tried on. One compiled loop for
+    all seeds: one after another on a CPU, whose cores a single network keeps busy, all at once elsewhere.
 
     Raises:
-      InputError: the images are too small for the network's pooling, its outputs are not the classes, or it normalises
-        over a batch of one.
+      InputError: what `check_training` does, or the network's outputs are not the classes.
     """
-    check_images(network, synthetic.images.shape[1:])
     recipe = recipe or Recipe()
-    count = len(synthetic.images)
-    check_batch(network, min(recipe.batch, count, count % recipe.batch or count))
-    synthetic = synthetic._replace(labels=targets(synthetic.labels))
+    check_training(network, recipe, synthetic.images.shape)
+    synthetic = synthetic._replace(labels=_lesson(recipe, synthetic.labels))
     keys = jax.vmap(jax.random.key)(jnp.array(seeds))
     together = jax.default_backend() != "cpu"
     variables = _train(network, recipe, synthetic, keys, together)
     return [jax.tree.map(itemgetter(i), variables) for i in range(len(seeds))]
 
 
+def check_training(network: Network, recipe: Recipe, shape: tuple[int, ...], name: str = "this network") -> None:
+    """Raises `InputError` where a recipe cannot train a network on images of ``shape``, ``(m, h, w, c)``.
+
+    They are too small for the network's pooling or the augmentation, the network normalises over a batch of one, or the
+    warm-up is as long as the training.
+    """
+    count = shape[0]
+    check_images(network, shape[1:], name)
+    check_augment(recipe.augment, shape[1:])
+    check_batch(network, min(recipe.batch, count, count % recipe.batch or count))
+    optimizer_of(recipe, count)
+
+
+def _lesson(recipe: Recipe, labels: Float[Array, "n k"]) -> Float[Array, "n k"]:
+    """What is learned of the labels."""
+    return targets(labels) if recipe.loss == "cross-entropy" else recipe.label_scale * labels
+
+
 @partial(jax.jit, static_argnums=(0, 1, 4))
 def _train(network: Network, recipe: Recipe, synthetic: Synthetic, keys: Array, together: bool):
     """The variables of every key, stacked."""
     images = len(synthetic.images)
-    optimizer = recipe.optimizer(images)
+    optimizer, augment = optimizer_of(recipe, images), augment_by_name(recipe.augment)
+    scaled = lambda outputs, labels: squared_error(outputs, labels) / recipe.label_scale**2  # noqa: E731
+    loss = mean_loss(network, cross_entropy if recipe.loss == "cross-entropy" else scaled)
+    epochs, rest = recipe.length(images)
 
     def train_one(key: PRNGKey):
         init_key, epoch_key = jax.random.split(key)
         variables = network.init(init_key, synthetic.images[:1])
 
         def step(carry: Training, *batch: Array) -> Training:
-            return _averaged(recipe, update(mean_loss(network), optimizer, carry, *batch))
+            return _averaged(recipe, update(loss, optimizer, carry, *batch))
 
-        def one(i, carry):
-            return epoch(jax.random.fold_in(epoch_key, i), carry, synthetic, step, recipe.batch, recipe.augment)
+        def one(i, carry, batches=None):
+            return epoch(jax.random.fold_in(epoch_key, i), carry, synthetic, step, recipe.batch, augment, batches)
 
         carry = Training(variables, optimizer.init(variables), variables)
-        trained = jax.lax.fori_loop(0, recipe.epochs, one, carry)
+        trained = jax.lax.fori_loop(0, epochs, one, carry)
+        trained = one(epochs, trained, rest) if rest else trained
         found = trained.average if recipe.average else trained.variables
         return found if network.settle is None else network.settle(found, _mixed(init_key, synthetic.images, recipe))
 
@@ -124,11 +160,21 @@ def _mixed(key: PRNGKey, images: Array, recipe: Recipe) -> Array:
 
 
 def epoch(
-    key: PRNGKey, carry: Any, data: Synthetic, step: Callable[..., Any], batch: int, augment: Augment = none
+    key: PRNGKey,
+    carry: Any,
+    data: Synthetic,
+    step: Callable[..., Any],
+    batch: int,
+    augment: Augment = none,
+    batches: int | None = None,
 ) -> Any:
-    """``step(carry, images, labels) -> carry`` on every batch of ``data``, in random order; the last may be smaller."""
+    """``step(carry, images, labels) -> carry`` on every batch of ``data``, in random order; the last may be smaller.
+
+    Args:
+      batches: how many of them, None: all.
+    """
     order_key, augment_key = jax.random.split(key)
-    order = jax.random.permutation(order_key, len(data.images))
+    order = jax.random.permutation(order_key, len(data.images))[: None if batches is None else batches * batch]
 
     def one(number: int | Array, index: Array, carry: Any) -> Any:
         return step(carry, augment(jax.random.fold_in(augment_key, number), data.images[index]), data.labels[index])
@@ -136,8 +182,8 @@ def epoch(
     # One compiled step for all whole batches, and one for the rest.
     whole, rest = divmod(len(order), batch)
     if whole:
-        batches = order[: whole * batch].reshape(whole, batch)
-        carry = jax.lax.fori_loop(0, whole, lambda i, carry: one(i, batches[i], carry), carry)
+        parts = order[: whole * batch].reshape(whole, batch)
+        carry = jax.lax.fori_loop(0, whole, lambda i, carry: one(i, parts[i], carry), carry)
     return one(whole, order[whole * batch :], carry) if rest else carry
 
 
@@ -148,22 +194,38 @@ def update(loss: Callable, optimizer: optax.GradientTransformation, carry: Train
     return carry._replace(variables=optax.apply_updates(carry.variables, updates), optimizer=state)
 
 
-def mean_loss(network: Network) -> Callable[[Any, Array, Array], Float[Array, ""]]:
-    """``loss(variables, images, labels)``: the mean `cross_entropy`."""
-    return lambda variables, images, labels: jnp.mean(cross_entropy(network.apply(variables, images), labels))
-
-
 def cross_entropy(logits: Float[Array, "n j"], labels: Float[Array, "n k"]) -> Float[Array, " n"]:
     """Of every example, to distributions over classes.
 
     Raises:
       InputError: when traced, another number of logits than of classes.
     """
-    if logits.shape[-1] != labels.shape[-1]:
-        raise InputError(
-            f"the network gives {logits.shape[-1]} outputs for {labels.shape[-1]} classes: make it with as many"
-        )
+    _check_outputs(logits, labels)
     return optax.softmax_cross_entropy(logits, labels)
+
+
+def squared_error(outputs: Float[Array, "n j"], labels: Float[Array, "n k"]) -> Float[Array, " n"]:
+    """Of every example: half the squared distance.
+
+    Raises:
+      InputError: when traced, another number of outputs than of classes.
+    """
+    _check_outputs(outputs, labels)
+    return 0.5 * jnp.sum((outputs - labels) ** 2, -1)
+
+
+def _check_outputs(outputs: Array, labels: Array) -> None:
+    if outputs.shape[-1] != labels.shape[-1]:
+        raise InputError(
+            f"the network gives {outputs.shape[-1]} outputs for {labels.shape[-1]} classes: make it with as many"
+        )
+
+
+def mean_loss(
+    network: Network, loss: Callable[[Array, Array], Array] = cross_entropy
+) -> Callable[[Any, Array, Array], Float[Array, ""]]:
+    """``loss(variables, images, labels)``: the mean of ``loss(outputs, labels)``."""
+    return lambda variables, images, labels: jnp.mean(loss(network.apply(variables, images), labels))
 
 
 def _averaged(recipe: Recipe, carry: Training) -> Training:

@@ -1,5 +1,8 @@
 r"""Objectives ``objective(key, model, synthetic, batch) -> Losses``: kernel ridge regression, and matching by networks.
 
+**Regression** gives one loss an example: by a kernel (KIP), or by the features or tangents of networks (FRePo, RFAD,
+RCIG).
+
 **Matching** is of what a network makes of real and of synthetic images: gradients (DC, DSA) or mean embeddings (DM).
 
 Real examples come in **cells**, one a class or one a (class, group), numbered class by class as `grouping.cells`
@@ -15,14 +18,19 @@ from rdd_jax.contracts import Objective
 from rdd_jax.objectives.embeddings import distribution_matching
 from rdd_jax.objectives.gradients import DISTANCES, cosine, gradient_matching, squared
 from rdd_jax.objectives.kip import kip, kip_solved
+from rdd_jax.objectives.regression import feature_regression, on_features
+from rdd_jax.objectives.tangents import on_tangents
 
 __all__ = [
     "DISTANCES",
     "Objective",
     "cosine",
     "distribution_matching",
+    "feature_regression",
     "gradient_matching",
     "kip",
     "kip_solved",
+    "on_features",
+    "on_tangents",
     "squared",
 ]

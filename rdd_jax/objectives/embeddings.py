@@ -1,15 +1,15 @@
 """Matching mean embeddings: DM."""
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from rdd_jax.augment import none
 from rdd_jax.contracts import Augment, Objective
 from rdd_jax.networks import Network
+from rdd_jax.objectives.blocks import in_blocks
 from rdd_jax.objectives.cells import laid
 from rdd_jax.types import Batch, Losses, PRNGKey, Synthetic
 
@@ -36,7 +36,7 @@ def distribution_matching(network: Network, augment: Augment = none) -> Objectiv
         classes = len(by.rows)
 
         def embedded(key: PRNGKey, images: Array) -> Array:
-            return _in_blocks(lambda block: network.features(model, block), augment(key, images))
+            return in_blocks(lambda block: network.features(model, block), augment(key, images))
 
         # One class after another, in a loop: the memory of one.
         of_class = batch.images.reshape(classes, -1, *batch.images.shape[1:])
@@ -49,16 +49,3 @@ def distribution_matching(network: Network, augment: Augment = none) -> Objectiv
         return by.losses(classes * value)
 
     return objective
-
-
-BLOCK = 256
-"""Images whose embeddings are computed at a time."""
-
-
-def _in_blocks(function: Callable[[Array], Array], images: Float[Array, "b h w c"]) -> Float[Array, "b d"]:
-    """``function`` of a block of images after another: the memory of one."""
-    count = -(-len(images) // BLOCK)
-    size = -(-len(images) // count)
-    padded = jnp.pad(images, ((0, count * size - len(images)), (0, 0), (0, 0), (0, 0)), mode="wrap")
-    found = jax.lax.map(function, padded.reshape(count, size, *images.shape[1:]))
-    return found.reshape(count * size, -1)[: len(images)]

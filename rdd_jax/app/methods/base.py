@@ -16,7 +16,6 @@ from rdd_jax.app.sections import (
     OptimiserOptions,
     RegressionOptions,
     SetOptions,
-    SizeOptions,
 )
 from rdd_jax.contracts import Kernel, Learner
 from rdd_jax.distill import Distiller
@@ -24,6 +23,8 @@ from rdd_jax.errors import InputError
 from rdd_jax.evaluation import krr_learner
 from rdd_jax.grouping import split_names
 from rdd_jax.kernels import krr
+from rdd_jax.networks.recipe_files import recipe_of, spelt
+from rdd_jax.networks.recipes import Recipe
 from rdd_jax.types import Data, Synthetic
 
 __all__ = ["Method", "Stepped", "filled"]
@@ -42,7 +43,6 @@ class Method:
         set: SetOptions = SetOptions()
         groups: GroupOptions = GroupOptions()
         kernel: RegressionOptions = RegressionOptions()
-        network: SizeOptions = SizeOptions()
         evaluation: EvaluationOptions = EvaluationOptions()
     seed: Annotated[int, options.seed_number("of everything: splits, start, batches, augmentation")] = 0
 
@@ -66,7 +66,24 @@ class Method:
 
     def resolved(self, train: Data) -> "Method":
         """With everything that is unset spelt out, for these training data."""
-        return filled(self, mirror=train.mirror, eval_epochs=self.evaluation.epochs)
+        found = filled(self, mirror=train.mirror, recipe=self.published_recipe(train))
+        recipe = found.recipe(train.classes)
+        # In words that hold anywhere, whatever file it stood in.
+        words = spelt(recipe, self.images * train.classes, train.classes)
+        return filled(options.updated(found, {"recipe": words}), learners=recipe.network)
+
+    def published_recipe(self, train: Data) -> str:
+        """The recipe that stands where none is given, in words."""
+        return "dc"
+
+    def recipe(self, classes: int) -> Recipe:
+        """How networks are to learn from the set."""
+        assert self.evaluation.recipe is not None, "resolved first"
+        return recipe_of(self.evaluation.recipe, self.images * classes, classes)
+
+    def recipes(self, classes: int) -> list[Recipe]:
+        """The same for each of the networks of its evaluation."""
+        return pieces.recipes_of(self.evaluation, self.recipe(classes))
 
     def check(self) -> None:
         """Raises `InputError` where an option cannot be, as far as can be seen without the data."""

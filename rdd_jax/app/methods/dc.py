@@ -10,14 +10,8 @@ from typing import Annotated, Any
 import optax
 
 from rdd_jax.app import pieces
-from rdd_jax.app.methods.matching import (
-    Matching,
-    MatchingSetOptions,
-    SiameseOptions,
-    TrainingOptions,
-    dsa_parts,
-    siamese_of,
-)
+from rdd_jax.app.methods.matching import Matching, MatchingSetOptions, SiameseOptions, siamese_of
+from rdd_jax.app.methods.networked import TrainingOptions, dsa_parts
 from rdd_jax.app.options import count, one_of
 from rdd_jax.contracts import Objective
 from rdd_jax.networks import Network, check_batch
@@ -76,9 +70,9 @@ class DC(GradientMatching):
     training: SetTrainingOptions = SetTrainingOptions()
 
     def published(self, train: Data) -> dict[str, Any]:
-        # MNIST's published networks were trained under an augmentation, those of other data under none.
+        # MNIST's published networks were trained under an augmentation, for as long as DSA's; others under none.
         named = self.data.data.partition(":")[0]
-        return loops(self.set.ipc) | ({"eval_augment": "dc"} if named == "mnist" else {})
+        return loops(self.set.ipc) | ({"recipe": "dsa,augment=dc"} if named == "mnist" else {})
 
     def trajectory(self, network: Network) -> Trajectory:
         own = self.training

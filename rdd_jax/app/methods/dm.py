@@ -6,7 +6,8 @@ Zhao & Bilen 2023, *Dataset Condensation with Distribution Matching*: SGD at 1 w
 from dataclasses import dataclass
 from typing import Any
 
-from rdd_jax.app.methods.matching import Matching, dsa_parts, siamese_of
+from rdd_jax.app.methods.matching import Matching, siamese_of
+from rdd_jax.app.methods.networked import dsa_parts
 from rdd_jax.app.sections import OptimiserOptions
 from rdd_jax.contracts import Objective
 from rdd_jax.networks import Network

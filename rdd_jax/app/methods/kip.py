@@ -21,7 +21,6 @@ from rdd_jax.app.sections import (
     RegressionOptions,
     RiskOptions,
     SetOptions,
-    SizeOptions,
 )
 from rdd_jax.contracts import Kernel
 from rdd_jax.distill import Distiller, compose
@@ -69,7 +68,6 @@ class Kip(Stepped):
     batch: KipBatchOptions = KipBatchOptions()
     optimiser: OptimiserOptions = OptimiserOptions()
     kernel: SolvedOptions = SolvedOptions()
-    network: SizeOptions = SizeOptions()
     evaluation: EvaluationOptions = EvaluationOptions()
 
     PLAIN: ClassVar[dict[str, Any]] = {"grouping": "none", "across": "mean", "sampler": "uniform"}
@@ -105,7 +103,6 @@ class LabelSolve(Method):
     data: DataOptions = DataOptions()
     set: SetOptions = SetOptions()
     kernel: SolvedOptions = SolvedOptions()
-    network: SizeOptions = SizeOptions()
     evaluation: EvaluationOptions = EvaluationOptions()
 
     label_kind: ClassVar[str] = "solved"

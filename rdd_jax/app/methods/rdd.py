@@ -16,7 +16,8 @@ import optax
 
 from rdd_jax.app import pieces
 from rdd_jax.app.methods.dc import GradientMatching
-from rdd_jax.app.methods.matching import TrainingOptions, dsa_parts, siamese_of
+from rdd_jax.app.methods.matching import siamese_of
+from rdd_jax.app.methods.networked import TrainingOptions, dsa_parts
 from rdd_jax.app.options import count, one_of
 from rdd_jax.app.sections import OptimiserOptions, RiskOptions
 from rdd_jax.contracts import Risk
@@ -49,7 +50,9 @@ class RDD(GradientMatching):
 
     def published(self, train: Data) -> dict[str, Any]:
         epochs, examples = 2, 2 * self.drawn(train.classes).batch
-        return {"net_steps": epochs * -(-examples // self.training.net_batch), "eval_epochs": 1500, **dsa_parts(train)}
+        parts = dsa_parts(train)
+        steps = epochs * -(-examples // self.training.net_batch)
+        return {**parts, "recipe": f"{parts['recipe']},epochs=1500", "net_steps": steps}
 
     def across(self) -> Risk:
         # The risk of the options is that of the networks' training.

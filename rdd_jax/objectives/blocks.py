@@ -1,0 +1,21 @@
+"""What a network makes of many images, with the memory of few."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+__all__ = ["BLOCK", "in_blocks"]
+
+BLOCK = 256
+"""Images that are looked at at a time."""
+
+
+def in_blocks(function: Callable[[Array], Array], images: Float[Array, "b h w c"]) -> Float[Array, "b d"]:
+    """``function`` of a block of images after another: the memory of one."""
+    count = -(-len(images) // BLOCK)
+    size = -(-len(images) // count)
+    padded = jnp.pad(images, ((0, count * size - len(images)), (0, 0), (0, 0), (0, 0)), mode="wrap")
+    found = jax.lax.map(function, padded.reshape(count, size, *images.shape[1:]))
+    return found.reshape(count * size, -1)[: len(images)]
