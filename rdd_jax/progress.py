@@ -145,14 +145,15 @@ class Course:
 
     @property
     def left(self) -> float | None:
-        """Seconds still to go; None before enough is done to tell."""
+        """Seconds still to go; None before enough is done to tell, and once they have run out."""
         if len(self._reports) < 2:
             return None
         (before, then), (done, now) = self._reports[-2:]
         if len(self._reports) == 2 and now - then < COMPILING:
             return None
         pace = (now - then) / (done - before)
-        return max(0.0, pace * (self.pieces - done) - (self.taken - now))
+        left = pace * (self.pieces - done) - (self.taken - now)
+        return left if left > 0 else None
 
     def words(self) -> str:
         """What is being done, for how long, and how long it will take."""

@@ -145,7 +145,7 @@ def test_another_loop_of_a_stage_is_timed_by_itself():
     for done in (0, 0.5, 0.5, 1.5):
         course.step(done, 2, "a")
         clock.now += 40
-    assert course.words() == "grouping, 1 of 2 (a), 2 min 40 s so far, about 0.0 s left"
+    assert course.words() == "grouping, 1 of 2 (a), 2 min 40 s so far"
     course.step(0, 7, "trial")
     assert course.words() == "grouping, 0 of 7 (trial), 2 min 40 s so far"
 
