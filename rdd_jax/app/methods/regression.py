@@ -21,11 +21,10 @@ import jax.numpy as jnp
 import optax
 
 from rdd_jax.app import pieces
-from rdd_jax.app.methods.kip import KERNEL_SAMPLERS
+from rdd_jax.app.methods.kip import Kip, KipBatchOptions
 from rdd_jax.app.methods.networked import ByNetworks, NetworkOptions, TrainingOptions
 from rdd_jax.app.options import count, number, one_of
 from rdd_jax.app.sections import (
-    BatchOptions,
     DataOptions,
     EvaluationOptions,
     LearnedSetOptions,
@@ -62,11 +61,10 @@ class TargetSetOptions(LearnedSetOptions):
 
 
 @dataclass(frozen=True)
-class FeatureBatchOptions(BatchOptions):
-    """The batches of a regression on features."""
+class FeatureBatchOptions(KipBatchOptions):
+    """The batches of a regression on features: KIP's, but for their size."""
 
     batch: Annotated[int, count("real examples a step")] = 512
-    sampler: Annotated[str | None, one_of(KERNEL_SAMPLERS, "how they are drawn; unset: see --robust")] = None
 
 
 FEATURE_REG = number("ridge of the steps, as a fraction of the mean of the feature kernel's diagonal")
@@ -105,8 +103,9 @@ class FeatureRegression(ByNetworks):
     kernel: RegressionOptions = RegressionOptions()
     evaluation: EvaluationOptions = EvaluationOptions(learners=None)
 
-    PLAIN: ClassVar[dict[str, Any]] = {"grouping": "none", "across": "mean", "sampler": "uniform"}
-    ROBUST: ClassVar[dict[str, Any]] = {"grouping": "discovered", "across": "entropic", "sampler": "group"}
+    # One loss an example, as in KIP.
+    PLAIN: ClassVar[dict[str, Any]] = Kip.PLAIN
+    ROBUST: ClassVar[dict[str, Any]] = Kip.ROBUST
 
     def published(self, train: Data) -> dict[str, Any]:
         # The training of FRePo's networks takes labels as they are; their size is that of the steps.
