@@ -48,11 +48,7 @@ class Reweighted(NamedTuple):
 
     def weight(self, parts: Sequence[Part]) -> Float[np.ndarray, " n"]:
         """Of examples in the cells of ``parts``, which may be others than those of the fit; about 1 in the mean."""
-        rest = 1 - sum(part.share for part in parts)
-        found = np.full(len(parts[0].cell), rest, np.float32)
-        for part, density in zip(parts, self.density, strict=True):
-            found += np.float32(part.share) * density[part.cell].astype(np.float32)
-        return found
+        return _weight(parts, self.density)
 
 
 def reweighted(
@@ -73,25 +69,37 @@ def reweighted(
         w_i = 1 - \sum_v s_v + \sum_v s_v \frac{n}{n_g}\, q^v_g, \quad q^v_g \propto e^{t_v l_g},
 
     so the minimum is a fixed point of weighted ridge regression, with :math:`\lambda` `RIDGE` times the mean diagonal
-    of its normal matrix. `ROUNDS` are taken, round ``r`` from 0 on the share ``2 / (r + 3)`` of the way to the new
-    ``q``, as in the method of Frank and Wolfe: whole steps would swing to and fro.
+    of its normal matrix. `ROUNDS` fits are made, after fit ``r`` from 0 on the share ``2 / (r + 3)`` of the way to the
+    new ``q``, as in the method of Frank and Wolfe: whole steps would swing to and fro.
     """
-    n = len(points)
     counts = [np.bincount(part.cell, minlength=part.size) for part in parts]
     tilts = [(count > 0) / np.sum(count > 0) for count in counts]
-    found = Reweighted(np.zeros(0), [])
-    for turn in range(ROUNDS):
-        step = 2 / (turn + 3)
+
+    def fitted() -> Reweighted:
         density = [
-            np.where(count > 0, tilt * n / np.maximum(count, 1), 1.0) for tilt, count in zip(tilts, counts, strict=True)
+            np.where(count > 0, tilt * len(points) / np.maximum(count, 1), 1.0)
+            for tilt, count in zip(tilts, counts, strict=True)
         ]
-        found = found._replace(density=density)
-        found = found._replace(coefficients=solve(points, targets, found.weight(parts)))
+        return Reweighted(solve(points, targets, _weight(parts, density)), density)
+
+    found = fitted()
+    for turn in range(ROUNDS - 1):
+        step = 2 / (turn + 3)
         loss = 0.5 * ((points @ found.coefficients - targets) ** 2).sum(1)
         for at, (part, count) in enumerate(zip(parts, counts, strict=True)):
             mean = np.bincount(part.cell, loss, minlength=part.size) / np.maximum(count, 1)
             tilt = np.where(count > 0, np.exp(part.sharpness * (mean - mean.max())), 0)
             tilts[at] = (1 - step) * tilts[at] + step * tilt / tilt.sum()
+        found = fitted()
+    return found
+
+
+def _weight(parts: Sequence[Part], density: Sequence[np.ndarray]) -> Float[np.ndarray, " n"]:
+    """How much every example counts under the plain mean and the parts, whose cells count so much."""
+    rest = 1 - sum(part.share for part in parts)
+    found = np.full(len(parts[0].cell), rest, np.float32)
+    for part, own in zip(parts, density, strict=True):
+        found += np.float32(part.share) * own[part.cell].astype(np.float32)
     return found
 
 
