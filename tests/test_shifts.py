@@ -463,3 +463,44 @@ def test_fewer_colours_than_classes_are_dealt_round():
     assert out.train.group_names == ("red", "sky")
     np.testing.assert_array_equal(cells(out.train), [[9, 1], [1, 9], [9, 1], [1, 9]])
     np.testing.assert_array_equal(cells(out.test), [[5, 5]] * 4)
+
+
+# --- several -----------------------------------------------------------------------------------------
+
+
+def test_shifts_are_made_one_after_the_other_and_their_groups_crossed():
+    given = splits()
+    turned = shift_by_name("rare-rotate", share=0.2)(3, given)
+    both = shift_by_name("rare-rotate+colour-foreground", bias=0.7, share=0.2)(3, given)
+    assert both.name == "made rare-rotate colour-foreground"
+    for one, two in zip(turned[:3], both[:3], strict=True):
+        colours = len(two.group_names) // 2
+        np.testing.assert_array_equal(two.groups // colours, one.groups)
+        assert two.group_names[1] == f"plain, {list(PALETTE)[1]}" and two.group_names[-1].startswith("rotate, ")
+        # The strokes are those that the first shift left, in the colour that the name says.
+        rgb = np.array(list(PALETTE.values()), np.float32)[two.groups % colours] / 255
+        painted = one.images.astype(np.float32) * rgb[:, None, None]
+        np.testing.assert_allclose(two.images, painted, atol=1)
+
+
+def test_every_shift_of_several_has_draws_of_its_own():
+    given = splits((300, 300, 300, 300))
+    out = shift_by_name("rare-noise+rare-invert", share=0.5)(0, given).train
+    assert (np.bincount(out.groups, minlength=4) > 0.2 * len(out)).all()  # one generator for both would leave two empty
+
+
+def test_earlier_groups_stay_with_their_images_where_a_later_shift_cuts():
+    given = splits((40, 40, 40, 40))
+    plain = shift_by_name("rare-invert", share=0.4)(0, given).train
+    both = shift_by_name("rare-invert+hidden-strata", share=0.4)(0, given).train
+    group_of = dict(zip(rows(plain.images), plain.groups, strict=True))
+    assert len(both) < len(plain) and both.classes == 2
+    assert both.groups.tolist() == [
+        group_of[row] * 4 + g % 4 for row, g in zip(rows(both.images), both.groups, strict=True)
+    ]
+    assert [name.split(", ")[0] for name in both.group_names] == ["plain"] * 4 + ["invert"] * 4
+
+
+def test_several_shifts_are_described_with_what_they_take():
+    assert shifts.described("mnist", "grey+rare-blur", 0.9, 0.05) == "mnist, grey+rare-blur (bias 0.9, share 0.05)"
+    assert shifts.described("mnist", "rare-blur+long-tail", 0.9, 0.05) == "mnist, rare-blur+long-tail (share 0.05)"

@@ -64,7 +64,7 @@ class SourceOptions:
 class ShiftOptions:
     """The groups that real data is given."""
 
-    shift: Annotated[str, one_of(SHIFTS, "give the data groups")] = "none"
+    shift: Annotated[str, some_of(SHIFTS, "give the data groups", "+")] = "none"
     bias: Annotated[float, number("of colours, grey: share of a class with the class's own", least=0, most=1)] = 0.9
     share: Annotated[float, number("of rare-*, hidden-strata, long-tail: share of the rare part", most=1)] = 0.05
 

@@ -2,15 +2,19 @@
 
 Train and validation are skewed alike, test is balanced over groups. ``groups`` holds the attribute alone, such
 as the colour: the subgroups of a report are the cells of class and group. Every split draws from a generator of
-its own, so that none depends on another.
+its own, so that none depends on another. Two shifts or more are made one after the other (`joined`).
 """
 
 import inspect
+from collections.abc import Sequence
+
+import numpy as np
 
 from rdd_jax.contracts import Shift
 from rdd_jax.datasets.shifts.base import check_in_unit, check_share
 from rdd_jax.datasets.shifts.colours import LUMA, PALETTE, TWO, colour, grey
 from rdd_jax.datasets.shifts.rare import TRANSFORMS, long_tail, rare, rotate, strata
+from rdd_jax.errors import InputError
 from rdd_jax.registry import Registry
 from rdd_jax.types import Splits
 
@@ -24,6 +28,7 @@ __all__ = [
     "colour",
     "described",
     "grey",
+    "joined",
     "long_tail",
     "none",
     "rare",
@@ -62,22 +67,47 @@ SHIFTS: Registry[Shift] = Registry(
 """By name; ``bias``: the share of a class that has the class's own attribute; ``share``: of the rare part."""
 
 
+def joined(parts: Sequence[Shift]) -> Shift:
+    """One shift after another, each with draws of its own; the groups are all combinations of theirs.
+
+    What a later shift draws does not look at the earlier groups: test is balanced over the combinations on average.
+
+    Raises:
+      InputError: when applied, data that has groups already.
+    """
+
+    def shift(seed: int, splits: Splits) -> Splits:
+        for split in splits[:3]:
+            if split.groups is not None:
+                raise InputError(
+                    f"{splits.name!r} already has groups {', '.join(split.group_names)}: a shift would replace them; "
+                    "drop the groups or the shift"
+                )
+        for turn, part in enumerate(parts):
+            own = seed if turn == 0 else int(np.random.SeedSequence([seed, turn]).generate_state(1)[0])
+            splits = part(own, splits)
+        return splits
+
+    return shift
+
+
 def shift_by_name(name: str, bias: float = 0.9, share: float = 0.05) -> Shift:
-    """A shift of `SHIFTS`.
+    """A shift of `SHIFTS`, or several `joined` by ``+``, such as ``rare-rotate+colour-foreground``.
 
     Raises:
       InputError: an unknown name; a bias outside [0, 1], or a share outside (0, 0.5] ((0, 1] for ``long-tail``), also
-        where the shift takes none.
+        where the shift takes none; when applied, data that has groups already.
     """
-    shift = SHIFTS.make(name, bias=bias, share=share)
+    parts = [SHIFTS.make(one.strip(), bias=bias, share=share) for one in name.split("+")]
     check_in_unit("bias", bias)
     check_share("share", share, 1.0)
-    return shift
+    return none if parts == [none] else joined(parts)
 
 
 def described(data: str, name: str, bias: float, share: float) -> str:
     """The data set with its shift, in words."""
     if name == "none":
         return data
-    by_bias = "bias" in inspect.signature(SHIFTS[name]).parameters
-    return f"{data}, {name} ({f'bias {bias:g}' if by_bias else f'share {share:g}'})"
+    taken = {argument for one in name.split("+") for argument in inspect.signature(SHIFTS[one.strip()]).parameters}
+    values = {"bias": bias, "share": share}
+    return f"{data}, {name} ({', '.join(f'{key} {value:g}' for key, value in values.items() if key in taken)})"

@@ -1,6 +1,6 @@
 """What every shift shares: counts, draws, checks, and a generator a split."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -21,6 +21,7 @@ __all__ = [
     "cut",
     "deal",
     "even_counts",
+    "grouped",
     "kept",
     "sizes",
     "skewed_counts",
@@ -67,12 +68,20 @@ def cut(rng: Rng, data: Data, keep: Int[np.ndarray, " k"]) -> Data:
 
 
 def transformed(rng: Rng, data: Data, groups: np.ndarray, transform: Corruption, names: tuple[str, str]) -> Data:
-    """The data with ``transform`` applied where the group is 1."""
+    """The data with ``transform`` applied where the group is 1, in these groups."""
     images = data.images.astype(stored_dtype(data.images))
     where = np.flatnonzero(groups)
     for block in blocks(len(where)):
         images[where[block]] = apply(transform, rng, images[where[block]])
-    return replace(data, images=images, groups=groups, group_names=names)
+    return grouped(replace(data, images=images), groups, names)
+
+
+def grouped(data: Data, groups: Int[np.ndarray, " n"], names: Sequence[str]) -> Data:
+    """The data in these groups; where it has some already, in all pairs of the two."""
+    if data.groups is None:
+        return replace(data, groups=groups, group_names=tuple(names))
+    pairs = tuple(f"{before}, {name}" for before in data.group_names for name in names)
+    return replace(data, groups=(data.groups * len(names) + groups).astype(np.int32), group_names=pairs)
 
 
 def stored_dtype(images: np.ndarray) -> np.dtype:
@@ -85,11 +94,6 @@ def by_split(name: str, check: Callable[[Data], None], part: Callable[[Rng, Data
 
     def shift(seed: int, splits: Splits) -> Splits:
         for split in splits[:3]:
-            if split.groups is not None:
-                raise InputError(
-                    f"{splits.name!r} already has groups {', '.join(split.group_names)}: a shift would replace them; "
-                    "drop the groups or the shift"
-                )
             check(split)
         train, validation, test = (
             part(np.random.default_rng([seed, i]), split, i == 2) for i, split in enumerate(splits[:3])

@@ -14,6 +14,7 @@ from rdd_jax.datasets.shifts.base import (
     check_in_unit,
     deal,
     even_counts,
+    grouped,
     sizes,
     skewed_counts,
     stored_dtype,
@@ -90,7 +91,7 @@ def colour(where: str, bias: float = 0.9, palette: Colours = PALETTE) -> Shift:
         for block in blocks(len(data)):
             grey, fill = as_pixels(data.images[block]), rgb[groups[block]][:, None, None]
             images[block] = from_pixels(paint(grey, fill), images.dtype)
-        return replace(data, images=images, groups=groups, group_names=tuple(palette)[:k])
+        return grouped(replace(data, images=images), groups, tuple(palette)[:k])
 
     return by_split(f"colour-{where}", check, part)
 

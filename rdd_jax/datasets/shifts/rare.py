@@ -7,7 +7,17 @@ import numpy as np
 from rdd_jax.contracts import Corruption, Shift
 from rdd_jax.datasets.corruptions import blur, invert, noise
 from rdd_jax.datasets.corruptions.base import Pixels, Rng
-from rdd_jax.datasets.shifts.base import by_split, check_classes, check_share, cut, deal, kept, sizes, transformed
+from rdd_jax.datasets.shifts.base import (
+    by_split,
+    check_classes,
+    check_share,
+    cut,
+    deal,
+    grouped,
+    kept,
+    sizes,
+    transformed,
+)
 from rdd_jax.errors import InputError, choose
 from rdd_jax.types import Data
 
@@ -84,8 +94,8 @@ def strata(share: float = 0.05, rare_class: int | None = None) -> Shift:
         data = cut(rng, data, keep)
         names, half = data.class_names, (data.classes + 1) // 2
         merged = (f"{names[0]}..{names[half - 1]}", f"{names[half]}..{names[-1]}")
-        labels, groups = (data.labels >= half).astype(np.int32), data.labels.astype(np.int32)
-        return replace(data, labels=labels, class_names=merged, groups=groups, group_names=names)
+        labels = (data.labels >= half).astype(np.int32)
+        return grouped(replace(data, labels=labels, class_names=merged), data.labels.astype(np.int32), names)
 
     return by_split("hidden-strata", check, part)
 
