@@ -122,6 +122,8 @@ def test_found_groups_are_taken_back_as_they_were(made, tmp_path, monkeypatch):
     assert found["grouping"] == str(out / "groups.npz")  # holds in any directory
     assert found["sizes"] == wanted["sizes"]
     assert found["match"] == wanted["match"]
+    assert found["weight"] == wanted["weight"]
+    assert found["weight"]["largest"] > 1.5
 
 
 def test_a_file_stands_in_a_product(made, tmp_path):

@@ -309,6 +309,32 @@ def test_what_is_no_list_of_groups_is_refused(codes, message, tmp_path):
         grouping.from_file(tmp_path / "mine.npz")
 
 
+def test_weights_of_a_file_are_taken_as_they_are(tmp_path):
+    weights = np.random.default_rng(0).uniform(0, 2, 400).astype(np.float32)
+    np.savez(tmp_path / "mine.npz", codes=np.zeros(400, int), weights=weights)
+    found = grouping.from_file(tmp_path / "mine.npz").fit(0, strokes())
+    np.testing.assert_array_equal(found.weight, weights)
+    assert grouping.listed(np.zeros(400, int)).fit(0, strokes()).weight is None
+
+
+@pytest.mark.parametrize(
+    "weights, message",
+    [
+        (np.ones(2), r"weights beside codes of .*mine.npz' are float64 of shape \(2,\): give a number for each of 3"),
+        (np.ones((3, 1)), r"of shape \(3, 1\)"),
+        (np.array(["1", "1", "1"]), "are <U1 of shape"),
+        (np.array([1, np.nan, 1]), "hold nan: give finite numbers, 0 or more"),
+        (np.array([1, np.inf, 1]), "hold inf"),
+        (np.array([1, -1, 1]), "hold -1"),
+        (np.zeros(3), "hold only 0"),
+    ],
+)
+def test_what_are_no_weights_is_refused(weights, message, tmp_path):
+    np.savez(tmp_path / "mine.npz", codes=np.zeros(3, int), weights=weights)
+    with pytest.raises(InputError, match=message):
+        grouping.from_file(tmp_path / "mine.npz")
+
+
 def test_files_without_groups_are_refused_and_pickles_never_loaded(tmp_path):
     with pytest.raises(InputError, match=r"no file .*: it is not there"):
         grouping.from_file(tmp_path / "no.npz")

@@ -476,7 +476,8 @@ def test_shifts_are_made_one_after_the_other_and_their_groups_crossed():
     for one, two in zip(turned[:3], both[:3], strict=True):
         colours = len(two.group_names) // 2
         np.testing.assert_array_equal(two.groups // colours, one.groups)
-        assert two.group_names[1] == f"plain, {list(PALETTE)[1]}" and two.group_names[-1].startswith("rotate, ")
+        assert two.group_names[1] == f"plain, {list(PALETTE)[1]}"
+        assert two.group_names[-1].startswith("rotate, ")
         # The strokes are those that the first shift left, in the colour that the name says.
         rgb = np.array(list(PALETTE.values()), np.float32)[two.groups % colours] / 255
         painted = one.images.astype(np.float32) * rgb[:, None, None]
@@ -494,7 +495,8 @@ def test_earlier_groups_stay_with_their_images_where_a_later_shift_cuts():
     plain = shift_by_name("rare-invert", share=0.4)(0, given).train
     both = shift_by_name("rare-invert+hidden-strata", share=0.4)(0, given).train
     group_of = dict(zip(rows(plain.images), plain.groups, strict=True))
-    assert len(both) < len(plain) and both.classes == 2
+    assert len(both) < len(plain)
+    assert both.classes == 2
     assert both.groups.tolist() == [
         group_of[row] * 4 + g % 4 for row, g in zip(rows(both.images), both.groups, strict=True)
     ]

@@ -36,16 +36,20 @@ def given() -> Grouping:
     return Grouping(fit, found=False)
 
 
-def listed(codes: np.ndarray, labels: np.ndarray | None = None, where: str = "codes") -> Grouping:
+def listed(
+    codes: np.ndarray, labels: np.ndarray | None = None, where: str = "codes", weights: np.ndarray | None = None
+) -> Grouping:
     """The groups ``codes [n]``, one for every training example in its order; as `given`, they are never merged.
 
     Args:
       labels: of the examples that the codes were made for; where they are given, those of the subject must be the same.
       where: what the codes are called in messages.
+      weights: ``[n]``, at least 0 and about 1 in the mean: how much every example counts, where that protects the
+        groups, as with `discovered`.
 
     Raises:
-      InputError: codes that are no integers from 0 on, or are above ``n - 1``; on fitting, another number of examples,
-        or other labels.
+      InputError: codes that are no integers from 0 on, or are above ``n - 1``; weights of another length, below 0, all
+        0 or not finite; on fitting, another number of examples, or other labels.
     """
     code = whole_numbers(codes, where)
     n = len(code)
@@ -53,7 +57,8 @@ def listed(codes: np.ndarray, labels: np.ndarray | None = None, where: str = "co
         raise InputError(f"{where} hold {code.min() if n else 'nothing'}: give a number from 0 on for every example")
     if code.max() >= n:
         raise InputError(f"{where} hold {code.max()}, but there are {n} of them: number the groups from 0 on")
-    groups = Groups(code.astype(np.int32), int(code.max()) + 1)
+    weight = None if weights is None else _checked(np.asarray(weights), n, where)
+    groups = Groups(code.astype(np.int32), int(code.max()) + 1, weight=weight)
 
     def fit(seed: int, subject: Subject) -> Groups:
         if n != len(subject.labels):
@@ -71,18 +76,31 @@ def listed(codes: np.ndarray, labels: np.ndarray | None = None, where: str = "co
     return Grouping(fit, found=False)
 
 
+def _checked(weights: np.ndarray, n: int, where: str) -> np.ndarray:
+    """Weights ``[n]`` as float32."""
+    if weights.shape != (n,) or weights.dtype.kind not in "iuf":
+        raise InputError(
+            f"weights beside {where} are {weights.dtype} of shape {weights.shape}: give a number for each of the {n}"
+        )
+    if (wrong := weights[~((weights >= 0) & (weights < np.inf))]).size or not weights.any():
+        found = f"{wrong[0]:g}" if wrong.size else "only 0"
+        raise InputError(f"weights beside {where} hold {found}: give finite numbers, 0 or more and about 1 in the mean")
+    return weights.astype(np.float32)
+
+
 def from_file(path: Path) -> Grouping:
     """The groups that an ``.npz`` has under ``codes``, such as ``rdd groups`` writes; see `listed`.
 
-    ``labels``, where it has them, are the classes that the examples must have.
+    ``labels``, where it has them, are the classes that the examples must have, and ``weights`` how much they count.
 
     Raises:
       InputError: no such file, one that is damaged or has no codes, and what `listed` raises.
     """
-    arrays = read_npz(path, ("codes",), ("labels",))
-    where = f"codes of {str(path)!r}"
+    arrays = read_npz(path, ("codes",), ("labels", "weights"))
     labels = arrays.get("labels")
-    return listed(arrays["codes"], None if labels is None else whole_numbers(labels, f"labels of {str(path)!r}"), where)
+    if labels is not None:
+        labels = whole_numbers(labels, f"labels of {str(path)!r}")
+    return listed(arrays["codes"], labels, f"codes of {str(path)!r}", arrays.get("weights"))
 
 
 def is_file(name: str) -> bool:
