@@ -267,7 +267,7 @@ def test_where_nothing_is_discovered_a_robust_run_is_the_plain_one(tmp_path, mon
         looks.append(subject)
         return Groups(np.zeros(len(subject.labels), np.int32), 1)
 
-    monkeypatch.setattr(discovering, "_views", lambda: {"kmeans:one": Grouping(fit)})
+    monkeypatch.setattr(discovering, "views", lambda: {"kmeans:one": Grouping(fit)})
     for name, options in (("plain", []), ("robust", ["--robust"])):
         assert main(["distill", "kip", "--data", "digits", *SMALL, *options, "--out", str(tmp_path / name)]) == 0
     assert len(looks) == 1

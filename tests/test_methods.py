@@ -87,7 +87,7 @@ RESUMED = ("rdd", "dm, by importance")
 @pytest.fixture
 def one_view(quick_discovery, monkeypatch):
     """`discovered` looks for attributes alone, without networks."""
-    monkeypatch.setattr(discovering, "_views", lambda: {"spurious:texture": spurious(texture())})
+    monkeypatch.setattr(discovering, "views", lambda: {"spurious:texture": spurious(texture())})
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ from rdd_jax.contracts import Features
 from rdd_jax.errors import InputError, check_one_of
 from rdd_jax.grouping.base import Grouping, Groups, Subject, cells, check_least, product
 from rdd_jax.grouping.clustered import clusters, fine, kmeans
-from rdd_jax.grouping.discovered import Candidate, discovered
+from rdd_jax.grouping.discovered import Candidate, discovered, views
 from rdd_jax.grouping.features import FEATURES, embedding, kernel_map, pca, pixels, principal, texture
 from rdd_jax.grouping.learned import network
 from rdd_jax.grouping.predicted import errors, predicted, spurious
@@ -58,6 +58,7 @@ __all__ = [
     "spurious",
     "texture",
     "view_of",
+    "views",
 ]
 
 GROUPINGS: Registry[Grouping] = Registry(

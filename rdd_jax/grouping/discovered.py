@@ -21,7 +21,7 @@ from rdd_jax.grouping.reweighted import Part
 from rdd_jax.grouping.trial import SURE, Candidate, Trial, View
 from rdd_jax.progress import each
 
-__all__ = ["Candidate", "discovered"]
+__all__ = ["Candidate", "discovered", "views"]
 
 LEAST_CLUSTER = 0.005
 """Share of a class: smaller clusters are joined, as with the other groupings."""
@@ -53,8 +53,8 @@ COST = 1.0
 average is over data that has the shortcut."""
 
 
-def _views() -> dict[str, Grouping]:
-    """The groupings that are tried."""
+def views() -> dict[str, Grouping]:
+    """The groupings that `discovered` tries, by name."""
     patches = texture()
     return {
         "spurious:texture": spurious(patches),
@@ -90,7 +90,7 @@ def discovered(groupings: Mapping[str, Grouping] | None = None) -> Grouping:
     """
 
     def fit(seed: int, subject: Subject) -> Groups:
-        tried = (groupings or _views()).items()
+        tried = (groupings or views()).items()
         found = {name: _view(one, seed, subject) for name, one in each(tried, lambda item: item[0])}
         found = {name: view for name, view in found.items() if view is not None}
         everyone = np.ones(len(subject.labels), np.float32)
@@ -111,9 +111,9 @@ def discovered(groupings: Mapping[str, Grouping] | None = None) -> Grouping:
         rows = tuple(row._replace(chosen=key == best) for key, row in told.items())
         if best is None:
             return nothing._replace(evidence=rows)
-        views = [found[name] for name in best[0]]
-        weight = trial.weight(_parts(views, best[1]))
-        return _joined([view.shown for view in views], subject)._replace(weight=weight, evidence=rows)
+        kept = [found[name] for name in best[0]]
+        weight = trial.weight(_parts(kept, best[1]))
+        return _joined([view.shown for view in kept], subject)._replace(weight=weight, evidence=rows)
 
     return Grouping(fit, found=False)
 
