@@ -89,7 +89,8 @@ def find(name: str, seed: int) -> None:
         seconds = seconds or time.perf_counter() - began  # the first looks with all views
         folder.mkdir(parents=True, exist_ok=True)
         codes = grouped.groups % (grouped.count // train.classes)
-        write_npz(folder / f"{which}.npz", codes=codes, weights=grouped.weight, labels=train.labels)
+        weights = np.asarray(grouped.weight)
+        write_npz(folder / f"{which}.npz", codes=codes, weights=weights, labels=train.labels)
         rows[which] = grouped.described()
         if which != CHOICE and train.groups is not None:
             saw = seen[which]
