@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from sklearn import metrics
 
 from rdd_jax import grouping
 from rdd_jax.datasets import load
@@ -16,7 +17,7 @@ from rdd_jax.datasets.preprocess import fit
 from rdd_jax.datasets.shifts import shift_by_name
 from rdd_jax.errors import InputError
 from rdd_jax.evaluation.metrics import group_match, minority
-from rdd_jax.grouping import GROUPINGS, Groups, Subject, cells, grouping_by_name
+from rdd_jax.grouping import GROUPINGS, Groups, Subject, cells, features, grouping_by_name
 from rdd_jax.grouping.clustered import _merged
 from rdd_jax.grouping.features import pixels, texture
 from rdd_jax.grouping.predicted import _parts
@@ -320,7 +321,7 @@ def test_weights_of_a_file_are_taken_as_they_are(tmp_path):
 @pytest.mark.parametrize(
     "weights, message",
     [
-        (np.ones(2), r"weights beside codes of .*mine.npz' are float64 of shape \(2,\): give a number for each of 3"),
+        (np.ones(2), r"weights beside codes of .*mine.npz' are float64 of shape \(2,\): give a number for each of the 3"),
         (np.ones((3, 1)), r"of shape \(3, 1\)"),
         (np.array(["1", "1", "1"]), "are <U1 of shape"),
         (np.array([1, np.nan, 1]), "hold nan: give finite numbers, 0 or more"),
@@ -638,6 +639,31 @@ def test_too_few_rounds_raise():
         grouping.predicted(rounds=-1)
     with pytest.raises(InputError, match="rounds is 2: it must be at least 3"):
         grouping.spurious(rounds=2)
+
+
+# --- more examples than are fitted -------------------------------------------------------------------
+
+
+def test_principal_components_that_are_fitted_to_few_are_those_of_all(monkeypatch):
+    rng = np.random.default_rng(0)
+    points = rng.normal(0, 1, (600, 20)).astype(np.float32) * np.r_[9, 5, np.full(18, 1e-3)].astype(np.float32)
+    whole = features.principal(points, 2)
+    monkeypatch.setattr(features, "FITTED", 250)
+    assert len(points[features.evenly(600)]) == 200
+    some = features.principal(points, 2)
+    cosines = np.abs(np.sum((whole - whole.mean(0)) * (some - some.mean(0)), 0))
+    cosines /= np.linalg.norm(whole - whole.mean(0), axis=0) * np.linalg.norm(some - some.mean(0), axis=0)
+    assert (cosines > 0.999).all()
+
+
+def test_models_that_are_fitted_to_few_tell_all(monkeypatch):
+    subject = strokes(n=1200)
+    monkeypatch.setattr(features, "FITTED", 400)
+    found = grouping.spurious().fit(0, subject)
+    right = np.arange(1200) % 3 > 0  # those that were told
+    assert metrics.adjusted_mutual_info_score(subject.given[right], found.code[right]) > 0.95
+    errors = grouping.errors().fit(0, subject).code
+    assert np.mean(errors[right] == (subject.given != subject.labels)[right]) > 0.95
 
 
 # --- spurious ----------------------------------------------------------------------------------------

@@ -15,7 +15,21 @@ from rdd_jax.kernels.gram import row_blocks
 from rdd_jax.registry import Registry
 from rdd_jax.types import Subject
 
-__all__ = ["FEATURES", "blocks", "embedding", "kernel_map", "nystroem", "pca", "pixels", "principal", "texture"]
+__all__ = [
+    "FEATURES",
+    "FITTED",
+    "blocks",
+    "embedding",
+    "evenly",
+    "kernel_map",
+    "nystroem",
+    "nystroem_map",
+    "pca",
+    "pixels",
+    "principal",
+    "principal_map",
+    "texture",
+]
 
 
 def pixels(subject: Subject) -> Float[np.ndarray, "n d"]:
@@ -28,17 +42,35 @@ def pca(components: int = 64) -> Features:
     return lambda subject: principal(subject.images, components).astype(np.float32)
 
 
+FITTED = 100_000
+"""Examples that a view or a simple model is fitted to, at most; more would tell it nothing new."""
+
+
+def evenly(n: int) -> slice:
+    """`FITTED` of ``n`` examples at most, evenly spaced."""
+    return slice(None, None, math.ceil(n / FITTED))
+
+
 def principal(images: np.ndarray, components: int = 64) -> np.ndarray:
     """``[n, components]``: the leading principal components, or the flat images where those are fewer numbers.
 
-    Clusters of images live there, and k-means is far quicker there. Randomised PCA, fixed seed.
+    Clusters of images live there, and k-means is far quicker there. Fitted to `FITTED` of the images at most.
+    """
+    flat = images.reshape(len(images), -1)
+    project = principal_map(flat[evenly(len(flat))], components)
+    return np.concatenate([project(flat[start : start + FITTED]) for start in range(0, len(flat), FITTED)])
+
+
+def principal_map(points: np.ndarray, components: int) -> Callable[[np.ndarray], np.ndarray]:
+    """The map to the leading principal components of points ``[n, d]``; as they are where those are fewer numbers.
+
+    Randomised PCA, fixed seed.
     """
     from sklearn.decomposition import PCA
 
-    flat = images.reshape(len(images), -1)
-    if min(flat.shape) <= components:
-        return flat
-    return PCA(components, svd_solver="randomized", iterated_power=2, random_state=0).fit_transform(flat)
+    if min(points.shape) <= components:
+        return lambda x: x
+    return PCA(components, svd_solver="randomized", iterated_power=2, random_state=0).fit(points).transform
 
 
 def kernel_map(kernel: Kernel, landmarks: int = 500, seed: int = 0) -> Features:
@@ -56,12 +88,17 @@ def kernel_map(kernel: Kernel, landmarks: int = 500, seed: int = 0) -> Features:
 
 def nystroem(kernel: Kernel, images: np.ndarray, landmarks: int, seed: int) -> Float[np.ndarray, "n d"]:
     """The features of `kernel_map`, of images."""
+    return np.concatenate(list(blocks(nystroem_map(kernel, images, landmarks, seed), images, 4096)))
+
+
+def nystroem_map(kernel: Kernel, images: np.ndarray, landmarks: int, seed: int) -> Callable[[Array], Array]:
+    """The map of `kernel_map`, ``[b, h, w, c] -> [b, landmarks]``, with landmarks of these images."""
     chosen = np.random.default_rng(seed).permutation(len(images))[:landmarks]
     z = jnp.asarray(images[np.sort(chosen)])
     values, vectors = np.linalg.eigh(np.asarray(kernel(z, z), np.float64))
     root = vectors / np.sqrt(np.maximum(values, 1e-6 * values[-1]))
     whiten = jnp.asarray(root, jnp.float32)
-    return np.concatenate(list(blocks(lambda x: kernel(x, z) @ whiten, images, 4096)))
+    return lambda x: kernel(x, z) @ whiten
 
 
 def embedding(embed: Callable[[Array], Array]) -> Features:

@@ -1,5 +1,6 @@
 """The view of networks that were briefly trained on the class labels."""
 
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -10,7 +11,7 @@ import optax
 from jaxtyping import Array, Float
 
 from rdd_jax.contracts import Features
-from rdd_jax.grouping.features import blocks, principal
+from rdd_jax.grouping.features import blocks, evenly, principal_map
 from rdd_jax.kernels.gram import row_blocks
 from rdd_jax.networks import Network, convnet, training
 from rdd_jax.progress import each
@@ -52,18 +53,17 @@ def network(width: int = 32, epochs: int = 2, seed: int = 0) -> Features:
         images = subject.images
         depth = max(1, min(3, int(np.log2(min(images.shape[1:3])))))
         model = convnet(subject.classes, depth, width)
-        order = np.random.default_rng(seed).permutation(len(images))
+        order, half = np.random.default_rng(seed).permutation(len(images)), len(images) // 2
         found = []
-        halves = np.array_split(order, 2)
         for number in each(range(2), lambda number: f"network {number + 1} of 2"):
-            rows = np.sort(halves[number][:MOST])
+            rows = np.sort(order[number * half :][: min(MOST, half)])  # as many in both: compiled once
             taught = Synthetic(
                 jnp.concatenate([jnp.asarray(part) for part in blocks(_small, images[rows])]),
                 jax.nn.one_hot(subject.labels[rows], subject.classes),
             )
             passes = max(epochs, -(-LEAST_STEPS * BATCH // max(len(rows), BATCH)))
             variables = _train(model, jax.random.fold_in(jax.random.key(seed), number), taught, passes)
-            points = principal(_embedded(model, variables, images), COMPONENTS)
+            points = _described(model, variables, images)
             spread = points.std(0)
             found.append(points / np.sqrt(np.maximum(spread, 1e-6 * spread.max())))
         return np.concatenate(found, 1).astype(np.float32)
@@ -77,13 +77,19 @@ def _small(images: Array) -> Array:
     return jax.image.resize(images, (len(images), height, width, images.shape[3]), "linear", antialias=True)
 
 
-def _embedded(model: Network, variables: Any, images: np.ndarray, rows: int = 512) -> np.ndarray:
-    """The embeddings of all images, a block at a time."""
-    found = [
-        np.asarray(_embed(model, variables, jnp.asarray(block)))[: where.stop - where.start]
-        for where, block in row_blocks(images, rows)
-    ]
-    return np.concatenate(found)
+def _described(model: Network, variables: Any, images: np.ndarray) -> np.ndarray:
+    """The leading principal components of the embeddings of all images; embeddings of `FITTED` are held at a time."""
+    few = np.concatenate(list(_embedded(model, variables, images[evenly(len(images))])))
+    project = principal_map(few, COMPONENTS)
+    if len(few) == len(images):
+        return project(few)
+    return np.concatenate([project(block) for block in _embedded(model, variables, images)])
+
+
+def _embedded(model: Network, variables: Any, images: np.ndarray, rows: int = 512) -> Iterator[np.ndarray]:
+    """The embeddings, a block of images at a time."""
+    for where, block in row_blocks(images, rows):
+        yield np.asarray(_embed(model, variables, jnp.asarray(block)))[: where.stop - where.start]
 
 
 @partial(jax.jit, static_argnums=0)

@@ -8,7 +8,7 @@ from rdd_jax.contracts import Features
 from rdd_jax.errors import at_least
 from rdd_jax.grouping.base import Grouping, Groups, Subject
 from rdd_jax.grouping.clustered import RESTARTS
-from rdd_jax.grouping.features import nystroem, texture
+from rdd_jax.grouping.features import blocks, evenly, nystroem_map, texture
 from rdd_jax.kernels import fc_ntk
 from rdd_jax.kmeans import kmeans_within
 from rdd_jax.progress import each
@@ -84,8 +84,25 @@ RIDGE = 0.1
 def _self_train(
     points: Float[np.ndarray, "n d"], labels: np.ndarray, classes: int, seed: int, rounds: int
 ) -> tuple[Int[np.ndarray, " n"], Float[np.ndarray, "k k"]]:
-    """``(code [n], flow [k, k])``: predictions after ``rounds`` of self-training, and what moved in the last three."""
-    mapped = nystroem(fc_ntk(), points[:, None, None, :], 500, seed)
+    """``(code [n], flow [k, k])``: predictions after ``rounds`` of self-training, and what moved in the last three.
+
+    `FITTED` examples take part at most; both last models together tell the others.
+    """
+    few, images = evenly(len(points)), points[:, None, None, :]
+    describe = nystroem_map(fc_ntk(), images[few], 500, seed)
+    mapped = np.concatenate(list(blocks(describe, images[few], 4096)))
+    code, flow, model = _taught(mapped, labels[few], classes, seed, rounds)
+    if len(code) == len(points):
+        return code, flow
+    told = np.concatenate([(block @ model).argmax(1) for block in blocks(describe, images, 4096)]).astype(np.int32)
+    told[few] = code
+    return told, flow
+
+
+def _taught(
+    mapped: Float[np.ndarray, "n m"], labels: np.ndarray, classes: int, seed: int, rounds: int
+) -> tuple[Int[np.ndarray, " n"], Float[np.ndarray, "k k"], Float[np.ndarray, "m k"]]:
+    """As `_self_train`, and the sum of the two last models."""
     fold = np.random.default_rng([seed, 1]).permutation(len(labels)) % 2
     # Everything that does not depend on the targets, once: every round is then two small products.
     halves = [mapped[fold == f] for f in (0, 1)]
@@ -95,15 +112,20 @@ def _self_train(
         ridge = RIDGE * np.trace(normal) / len(normal)
         solvers.append(np.linalg.inv(normal + ridge * np.eye(len(normal))))
     code, flow = labels.astype(np.int32), np.zeros((classes, classes))
+    models = []
     for step in each(range(rounds + 1), lambda step: f"round {step + 1} of {rounds + 1}"):
+        targets = [np.eye(classes, dtype=np.float32)[code[fold == f]] - 1 / classes for f in (0, 1)]
+        models = [
+            (solver @ (half.T @ target)).astype(np.float32)
+            for solver, half, target in zip(solvers, halves, targets, strict=True)
+        ]
         new = np.empty_like(code)
-        for f, half in enumerate(halves):
-            target = np.eye(classes, dtype=np.float32)[code[fold == f]] - 1 / classes
-            new[fold != f] = (halves[1 - f] @ (solvers[f] @ (half.T @ target)).astype(np.float32)).argmax(1)
+        for f in (0, 1):
+            new[fold != f] = (halves[1 - f] @ models[f]).argmax(1)
         if step > rounds - 3:
             np.add.at(flow, (code, new), 1)
         code = new
-    return code, flow
+    return code, flow, models[0] + models[1]
 
 
 def _parts(flow: Float[np.ndarray, "k k"], cut: float, seed: int) -> Int[np.ndarray, " k"]:
