@@ -79,8 +79,9 @@ def find(name: str, seed: int) -> None:
     train = prepared.splits.train
     seen: dict[str, Groups] = {}
     kept = {view: _kept(grouping, view, seen) for view, grouping in views().items()}
-    sets = {CHOICE: kept} | {view: {view: grouping} for view, grouping in kept.items()}
-    rows, seconds = {}, 0.0
+    sets = {CHOICE: kept, **({view: {view: grouping} for view, grouping in kept.items()} if seed == 0 else {})}
+    rows: dict[str, Any] = {}
+    seconds = 0.0
     for which, offered in sets.items():
         grouped = Grouped(GroupOptions(CHOICE), seed, prepared)
         grouped.grouping = discovered(offered)
@@ -92,10 +93,9 @@ def find(name: str, seed: int) -> None:
         weights = np.asarray(grouped.weight)
         write_npz(folder / f"{which}.npz", codes=codes, weights=weights, labels=train.labels)
         rows[which] = grouped.described()
-        if which != CHOICE and train.groups is not None:
-            saw = seen[which]
-            pieces = saw.code if saw.pieces is None else saw.pieces
-            rows[which]["pieces"] = group_match(pieces, train.labels, train.groups)
+    for view, saw in seen.items() if train.groups is not None else ():
+        pieces = saw.code if saw.pieces is None else saw.pieces
+        rows.setdefault(view, {})["pieces"] = group_match(pieces, train.labels, train.groups)
     write_json(folder / "found.json", {"found": rows, "seconds": seconds, "peak_memory_bytes": peak_memory()})
 
 
@@ -221,7 +221,7 @@ def _sight(names: list[str]) -> None:
         found = [one for seed in _seeds(name) if (one := _found(name, seed))]
         told = []
         for which in listed:
-            rows = [one["found"][which] for one in found]
+            rows = [one["found"].get(which, {}) for one in found]
             match = [row.get("pieces", row.get("match", {})) for row in rows]
             parts = [spread([100 * one[key] for one in match if one.get(key) is not None]) for key in MATCH]
             parts.append(spread([one[AMI] for one in match if one.get(AMI) is not None], 2))
