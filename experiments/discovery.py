@@ -90,8 +90,8 @@ def find(name: str, seed: int) -> None:
         seconds = seconds or time.perf_counter() - began  # the first looks with all views
         folder.mkdir(parents=True, exist_ok=True)
         codes = grouped.groups % (grouped.count // train.classes)
-        weights = np.asarray(grouped.weight)
-        write_npz(folder / f"{which}.npz", codes=codes, weights=weights, labels=train.labels)
+        assert grouped.weight is not None
+        write_npz(folder / f"{which}.npz", codes=codes, weights=grouped.weight, labels=train.labels)
         rows[which] = grouped.described()
     for view, saw in seen.items() if train.groups is not None else ():
         pieces = saw.code if saw.pieces is None else saw.pieces

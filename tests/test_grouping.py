@@ -323,7 +323,7 @@ def test_weights_of_a_file_are_taken_as_they_are(tmp_path):
     [
         (
             np.ones(2),
-            r"weights beside codes of .*mine.npz' are float64 of shape \(2,\): give a number for each of the 3",
+            r"weights beside codes .*mine.npz' are float64 of shape \(2,\): give a number for each of the 3",
         ),
         (np.ones((3, 1)), r"of shape \(3, 1\)"),
         (np.array(["1", "1", "1"]), "are <U1 of shape"),
