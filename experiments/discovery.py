@@ -93,9 +93,10 @@ def find(name: str, seed: int) -> None:
         assert grouped.weight is not None
         write_npz(folder / f"{which}.npz", codes=codes, weights=grouped.weight, labels=train.labels)
         rows[which] = grouped.described()
-    for view, saw in seen.items() if train.groups is not None else ():
-        pieces = saw.code if saw.pieces is None else saw.pieces
-        rows.setdefault(view, {})["pieces"] = group_match(pieces, train.labels, train.groups)
+    if train.groups is not None:
+        for view, saw in seen.items():
+            pieces = saw.code if saw.pieces is None else saw.pieces
+            rows.setdefault(view, {})["pieces"] = group_match(pieces, train.labels, train.groups)
     write_json(folder / "found.json", {"found": rows, "seconds": seconds, "peak_memory_bytes": peak_memory()})
 
 
