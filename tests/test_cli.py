@@ -15,6 +15,7 @@ from rdd_jax.app.checkpoint import Checkpoints, Saved
 from rdd_jax.app.cli import main
 from rdd_jax.app.run_folder import Run
 from rdd_jax.distill import compose
+from rdd_jax.evaluation import rates
 from rdd_jax.kernels import fc_ntk
 from rdd_jax.networks.recipes import Recipe
 from rdd_jax.objectives import kip
@@ -161,6 +162,25 @@ def test_a_set_is_evaluated_by_the_recipe_that_it_carries(tmp_path, monkeypatch)
         out = tmp_path / f"{number}.json"
         assert main(["evaluate", *arguments, "--seeds", "1", "--no-baselines", "--out", str(out)]) == 0
         assert learners(out) == found
+
+
+@pytest.mark.slow
+def test_rates_are_found_and_kept_with_the_set(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(evaluating, "BESIDE", COLUMN)
+    monkeypatch.setattr(rates, "FACTORS", (1e-6, 10.0))
+    recipe = ["--recipe", "dc,depth=1,width=2,epochs=1", "--find-rates"]
+    run = tmp_path / "run"
+    assert distil("--steps", "2", "--batch", "50", *recipe, "--out", run) == 2
+    assert "add a network that the recipe is not of (mlp)" in capsys.readouterr().err
+    assert not run.exists()
+    learned = ["--learners", "krr,mlp", "--seeds", "1", "--no-baselines"]
+    assert distil("--steps", "2", "--batch", "50", *recipe, *learned, "--out", run) == 0
+    assert load_set(run / "synthetic.npz").recipe == Recipe(depth=1, width=2, epochs=1, rates="mlp:0.1")
+    assert "finding rates" in read(run / "report.json")["seconds"]
+    for source in ([str(run)], [str(run / "synthetic.npz"), "--data", "digits", "--learners", "krr,mlp"]):
+        out = tmp_path / f"{len(source)}.json"
+        assert main(["evaluate", *source, "--seeds", "1", "--no-baselines", "--out", str(out)]) == 0
+        assert learners(out)[:2] == ["krr", "mlp-2 by dc,learning_rate=0.1,epochs=1"]
 
 
 def test_label_solve_beats_its_own_start(tmp_path):

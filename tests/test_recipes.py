@@ -8,7 +8,9 @@ import numpy as np
 import optax
 import pytest
 
+from rdd_jax.datasets import prepare
 from rdd_jax.errors import InputError
+from rdd_jax.evaluation import recipe_learner, with_rates
 from rdd_jax.networks import NETWORKS
 from rdd_jax.networks.recipe_files import (
     from_values,
@@ -20,6 +22,7 @@ from rdd_jax.networks.recipe_files import (
 )
 from rdd_jax.networks.recipes import RECIPES, Recipe, network_by_recipe, recipe_by_name
 from rdd_jax.networks.training import optimizer_of
+from rdd_jax.types import Data, Splits, Synthetic, centred_one_hot
 
 # Zhao et al. 2021, *Dataset Condensation with Gradient Matching*, and the code of its tables, `evaluate_synset` of
 # VICO-UoE/DatasetCondensation: `for ep in range(Epoch + 1)` with 300, that is 301 epochs; after that of
@@ -36,7 +39,7 @@ PUBLISHED = {
 DROP, DROPS_AFTER = 0.1, 152
 DC = PUBLISHED | {"network": "convnet", "depth": 3, "width": 128, "growth": "constant", "norm": "instance"}
 DC |= {"centred": False, "loss": "cross-entropy", "label_scale": 1.0, "optimizer": "sgd", "schedule": "drop"}
-DC |= {"warmup": 0, "steps": None, "augment": "none"}
+DC |= {"warmup": 0, "steps": None, "augment": "none", "rates": ""}
 # Zhou et al. 2022 and Loo et al. 2022, with their released code; of RFAD the rate and the missing stop are our own.
 FREPO = DC | {"growth": "double", "norm": "none", "loss": "squared", "optimizer": "adam", "learning_rate": 3e-4}
 FREPO |= {"weight_decay": 0.0, "schedule": "cosine", "warmup": 500, "epochs": None, "batch": 500, "augment": "frepo"}
@@ -274,3 +277,57 @@ def test_adam_moves_by_its_rate():
 def test_a_warm_up_as_long_as_the_training_is_refused():
     with pytest.raises(InputError, match="warmup is 4 of 4 steps"):
         optimizer_of(Recipe(schedule="cosine", warmup=4, epochs=2, batch=4), 5)
+
+
+# --- rates of other networks -------------------------------------------------------------------------
+
+
+def test_a_network_has_the_rate_that_is_known_for_it():
+    recipe = Recipe(rates="mlp:0.03 lenet:1e-3")
+    assert recipe.of("mlp") == Recipe("mlp", learning_rate=0.03)
+    assert recipe.of("lenet").learning_rate == 1e-3
+    assert recipe.of("vgg11") == Recipe("vgg11")
+    assert recipe_of(spelt(recipe, 100, 10), 100, 10) == recipe
+
+
+@pytest.mark.parametrize(
+    "rates, message",
+    [
+        ("mpl:0.1", "unknown network of rates 'mpl': did you mean mlp"),
+        ("mlp", "rates hold 'mlp': give NAME:RATE"),
+        ("mlp:fast", "rates hold 'mlp:fast': give NAME:RATE"),
+        ("mlp:0", "rates hold 'mlp:0': a rate must be at least"),
+        ("mlp:nan", "rates hold 'mlp:nan'"),
+    ],
+)
+def test_rates_that_are_none_are_refused(rates, message):
+    with pytest.raises(InputError, match=message):
+        Recipe(rates=rates)
+
+
+def halves(n, seed):
+    """Two classes that differ in which half of the image is lit."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(n, dtype=np.int32) % 2
+    images = rng.integers(0, 120, (n, 4, 4, 1), np.uint8)
+    images[labels == 1, 2:] += 60
+    return Data(images, labels, ("low", "high"))
+
+
+def test_rates_are_the_best_on_validation_and_test_is_not_looked_at():
+    train, validation, test = (halves(n, seed) for seed, n in enumerate((200, 200, 40)))
+    prepared = prepare(Splits(train, validation, test, "made"), "standardise")
+    synthetic = Synthetic(jnp.asarray(prepared.train[:20]), centred_one_hot(train.labels[:20], 2))
+    slow = Recipe(learning_rate=1e-6, epochs=30)
+    found = with_rates(slow, ["mlp"], synthetic, prepared)
+    images = prepared.model_space(validation)
+    reached = {}
+    for rate in (1e-6, 3e-7, 3e-6, 1e-7, 1e-5):
+        learner = recipe_learner(Recipe("mlp", learning_rate=rate, epochs=30), 2)
+        outputs = next(learner(synthetic, [0]))(images)
+        reached[rate] = np.mean(outputs.argmax(1) == validation.labels)
+    assert len(set(reached.values())) > 1
+    assert reached[found.of("mlp").learning_rate] == max(reached.values())
+    assert replace(found, rates="") == slow
+    poisoned = prepare(Splits(train, validation, replace(test, labels=1 - test.labels), "made"), "standardise")
+    assert with_rates(slow, ["mlp"], synthetic, poisoned) == found

@@ -83,12 +83,13 @@ def _distilled(config: Method, run: Run, resume: bool, held: ExitStack, progress
         held.enter_context(run.locked())
     stages.begin("distilling")
     synthetic = _learned(config, run, prepared, kernel, start, stages)
-    classes = splits.train.classes
-    saved = SavedSet(synthetic, prepared.fitted, prepared.class_names, config.recipe(classes))
+    classes, of = splits.train.classes, config.evaluation
+    recipe = pieces.found_rates(of, config.recipe(classes), synthetic, prepared, stages)
+    saved = SavedSet(synthetic, prepared.fitted, prepared.class_names, recipe)
     run.save_synthetic(saved)
     stages.begin("evaluating")
-    of = config.evaluation
-    learners = pieces.learners_of(of, config.recipes(classes), config.kernel, len(synthetic.images), classes)
+    recipes = pieces.recipes_of(of, recipe)
+    learners = pieces.learners_of(of, recipes, config.kernel, len(synthetic.images), classes)
     corruptions = pieces.listed(of.corruptions)
     measured = evaluate_sets(
         synthetic, prepared, learners, of.seeds, of.baselines, corruptions, config.set.ipc, progress
@@ -116,7 +117,7 @@ def _check_data(config: Method, splits: Splits) -> None:
     check_ipc(train.labels, config.set.ipc, train.class_names)
     shape = train.images.shape[1:]
     images = config.images * train.classes
-    pieces.check_learners(config.evaluation, config.recipes(train.classes), images, splits)
+    pieces.check_learners(config.evaluation, config.recipe(train.classes), images, splits)
     config.check_images(shape)
     check_sizes(config, train)
     if isinstance(config, Stepped):

@@ -41,8 +41,8 @@ def of_run(source: str) -> Evaluate:
         seed=own.seed,
         data=own.data,
         kernel=options.narrowed(RegressionOptions, own.kernel),
-        # Its recipe is what the set carries.
-        evaluation=replace(options.narrowed(EvaluationOptions, own.evaluation), recipe=None),
+        # Its recipe, with the rates that were found, is what the set carries.
+        evaluation=replace(options.narrowed(EvaluationOptions, own.evaluation), recipe=None, find_rates=False),
     )
 
 
@@ -80,9 +80,10 @@ def evaluate(config: Evaluate, progress: Progress = SILENT, elsewhere: Collectio
     if of.learners is None:
         of = replace(of, learners="krr" if recipe is None else recipe.network)
     recipe = recipe or BESIDE
+    pieces.check_learners(of, recipe, images, splits)
+    check_recipes(pieces.recipes_of(of, recipe), splits.train.images.shape[1:])
+    recipe = pieces.found_rates(of, recipe, synthetic, prepared, stages)
     recipes = pieces.recipes_of(of, recipe)
-    pieces.check_learners(of, recipes, images, splits)
-    check_recipes(recipes, splits.train.images.shape[1:])
     recipes += _beside(recipes, splits.train)
     learners = pieces.learners_of(of, recipes, config.kernel, images, classes)
     stages.begin("evaluating")

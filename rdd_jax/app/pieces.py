@@ -30,10 +30,11 @@ from rdd_jax.datasets.corruptions import corrupt
 from rdd_jax.datasets.preprocess import Prepared
 from rdd_jax.datasets.shifts import shift_by_name
 from rdd_jax.errors import InputError
-from rdd_jax.evaluation import krr_learner, learner_name, recipe_learner
+from rdd_jax.evaluation import krr_learner, learner_name, recipe_learner, with_rates
 from rdd_jax.kernels import kernel_by_name
 from rdd_jax.networks import Network, training
 from rdd_jax.networks.recipes import Recipe, network_by_recipe
+from rdd_jax.progress import Stages, heard
 from rdd_jax.sampling import SAMPLERS
 from rdd_jax.selection import Pool, Selection
 from rdd_jax.selection.initialise import STARTS, initialise
@@ -43,6 +44,7 @@ __all__ = [
     "check_groups",
     "check_learners",
     "check_stored",
+    "found_rates",
     "grouping_of",
     "initial_set",
     "kernel_of",
@@ -91,7 +93,23 @@ def network_of(size: SizeOptions, name: str, classes: int) -> Network:
 
 def recipes_of(options: EvaluationOptions, recipe: Recipe) -> list[Recipe]:
     """The recipe for each of the networks of an evaluation."""
-    return [replace(recipe, network=name) for name in listed(options.learners) if name != "krr"]
+    return [recipe.of(name) for name in listed(options.learners) if name != "krr"]
+
+
+def found_rates(
+    options: EvaluationOptions, recipe: Recipe, synthetic: Synthetic, prepared: Prepared, stages: Stages
+) -> Recipe:
+    """The recipe, with the rates of networks that it is not of where they are to be found."""
+    if not options.find_rates:
+        return recipe
+    stages.begin("finding rates")
+    with heard(stages.progress):
+        return with_rates(recipe, _others(options, recipe), synthetic, prepared)
+
+
+def _others(options: EvaluationOptions, recipe: Recipe) -> list[str]:
+    """The networks of an evaluation that the recipe is not of."""
+    return [name for name in listed(options.learners) if name not in ("krr", recipe.network)]
 
 
 def learners_of(
@@ -102,12 +120,17 @@ def learners_of(
     return krr | {learner_name(one, images, classes): recipe_learner(one, classes) for one in recipes}
 
 
-def check_learners(options: EvaluationOptions, recipes: Sequence[Recipe], images: int, splits: Splits) -> None:
+def check_learners(options: EvaluationOptions, recipe: Recipe, images: int, splits: Splits) -> None:
     """Raises `InputError` where a learner cannot be trained on so many such images, or a corruption cannot be had."""
     shape = splits.train.images.shape[1:]
-    for recipe in recipes:
-        network = network_by_recipe(recipe, splits.train.classes)
-        training.check_training(network, recipe, (images, *shape), f"learner {recipe.network!r}")
+    for one in recipes_of(options, recipe):
+        network = network_by_recipe(one, splits.train.classes)
+        training.check_training(network, one, (images, *shape), f"learner {one.network!r}")
+    if options.find_rates and not _others(options, recipe):
+        other = "mlp" if recipe.network != "mlp" else "convnet"
+        raise InputError(
+            f"find_rates is on, but learners is {options.learners!r}: add a network that the recipe is not of ({other})"
+        )
     for name in listed(options.corruptions):
         corrupt(name, 0, splits.test.images[:1])
 

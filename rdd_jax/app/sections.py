@@ -287,5 +287,6 @@ class EvaluationOptions:
     )
     seeds: Annotated[int, count("of networks, and of the baselines' draws")] = 5
     recipe: Annotated[str | None, RECIPE] = None
+    find_rates: Annotated[bool, flag("find rates of other networks on validation, and keep them")] = False
     baselines: Annotated[bool, flag("measure random, k-means and herding subsets too")] = True
     corruptions: Annotated[str, some_of(CORRUPTIONS, "on test", ",", least=0)] = ""

@@ -6,6 +6,7 @@ from rdd_jax.evaluation.baselines import BASELINES, baselines
 from rdd_jax.evaluation.evaluate import Evaluated, Evaluation, Tested, evaluate, evaluate_sets, prepare_test
 from rdd_jax.evaluation.learners import LEARNERS, krr_learner, learner_name, network_learner, recipe_learner
 from rdd_jax.evaluation.metrics import Cells
+from rdd_jax.evaluation.rates import with_rates
 
 __all__ = [
     "BASELINES",
@@ -25,4 +26,5 @@ __all__ = [
     "network_learner",
     "prepare_test",
     "recipe_learner",
+    "with_rates",
 ]

@@ -4,7 +4,7 @@ Figures under different recipes do not compare, so that a set goes with the one 
 do is in `rdd_jax.networks.training`, how they are written in `rdd_jax.networks.recipe_files`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rdd_jax.augment import augment_by_name
 from rdd_jax.errors import InputError, check_one_of
@@ -78,6 +78,8 @@ class Recipe:
       batch: images a step; all, where the set has no more.
       augment: of every batch, by name (`augment.augment_by_name`).
       average: decay of an exponential average of the weights, which is then what is tested; 0: the last weights.
+      rates: learning rates of other networks by this recipe, such as ``"mlp:0.03 lenet:0.1"``; a network that is not
+        there has ``learning_rate``. `rdd_jax.evaluation.with_rates` finds them.
 
     Raises:
       InputError: a value that a field cannot have.
@@ -102,6 +104,7 @@ class Recipe:
     batch: int = 256
     augment: str = "none"
     average: Number = 0.0
+    rates: str = ""
 
     def __post_init__(self):
         for name, names in NAMES.items():
@@ -119,12 +122,34 @@ class Recipe:
             raise InputError(f"warmup is {self.warmup}, but the schedule is {self.schedule}: it is of cosine")
         if self.steps is not None and self.warmup >= self.steps:
             raise InputError(f"warmup is {self.warmup} of {self.steps} steps: leave some for the cosine")
+        _rates(self.rates)
+
+    def of(self, network: str) -> "Recipe":
+        """The same for another network, with the rate that is known for it."""
+        rate = _rates(self.rates).get(network, self.learning_rate)
+        return replace(self, network=network, learning_rate=rate, rates="")
 
     def length(self, images: int) -> tuple[int, int]:
         """Of the training on a set of so many images: ``(whole epochs, steps after them)``."""
         if self.steps is None:
             return self.epochs or 0, 0
         return divmod(self.steps, -(-images // self.batch))
+
+
+def _rates(words: str) -> dict[str, float]:
+    """The rates by network; raises `InputError` where there is no such network or rate."""
+    found = {}
+    for word in words.split():
+        name, _, text = word.partition(":")
+        check_one_of("network of rates", name, NETWORKS)
+        try:
+            found[name] = float(text)
+        except ValueError as error:
+            raise InputError(f"rates hold {word!r}: give NAME:RATE, such as mlp:0.03") from error
+        least, most = RANGES["learning_rate"]
+        if not least <= found[name] <= most:
+            raise InputError(f"rates hold {word!r}: a rate must be at least {least}, at most {most}")
+    return found
 
 
 SIZED = {"convnet": ("depth", "width", "growth", "norm"), "mlp": ("width",)}
