@@ -31,7 +31,7 @@ KERNEL = {"kernel": "fc-ntk", "depth": 1, "reg": 1e-6}
 NETWORK = {"network": "convnet", "net_depth": 3, "net_width": 128, "norm": "instance", "learners": "convnet"}
 TRAINING = {"net_batch": 256, "net_lr": 0.01, "net_pool": 1}
 MEAN = {"within": "mean", "across": "mean"}
-EVALUATION = {"baselines": True, "corruptions": ""}
+EVALUATION = {"find_rates": False, "baselines": True, "corruptions": ""}
 
 FEATURES = COMMON | KERNEL | NETWORK | MEAN | EVALUATION | {"labels": "learned", "schedule": "cosine", "lr": 0.01}
 FEATURES |= {"batch": 512, "sampler": "uniform", "grouping": "none", "init_strata": "class"}
