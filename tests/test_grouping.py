@@ -329,6 +329,7 @@ def test_weights_of_a_file_are_taken_as_they_are(tmp_path):
         (np.array(["1", "1", "1"]), "are <U1 of shape"),
         (np.array([1, np.nan, 1]), "hold nan: give finite numbers, 0 or more"),
         (np.array([1, np.inf, 1]), "hold inf"),
+        (np.array([1, 1e300, 1]), r"hold 1e\+300"),
         (np.array([1, -1, 1]), "hold -1"),
         (np.zeros(3), "hold only 0"),
     ],
@@ -652,18 +653,24 @@ def test_principal_components_that_are_fitted_to_few_are_those_of_all(monkeypatc
     points = rng.normal(0, 1, (600, 20)).astype(np.float32) * np.r_[9, 5, np.full(18, 1e-3)].astype(np.float32)
     whole = features.principal(points, 2)
     monkeypatch.setattr(features, "FITTED", 250)
-    assert len(points[features.evenly(600)]) == 200
+    assert len(points[features.sample(600)]) == 250
     some = features.principal(points, 2)
     cosines = np.abs(np.sum((whole - whole.mean(0)) * (some - some.mean(0)), 0))
     cosines /= np.linalg.norm(whole - whole.mean(0), axis=0) * np.linalg.norm(some - some.mean(0), axis=0)
     assert (cosines > 0.999).all()
 
 
+def test_a_sample_has_every_class_of_labels_that_take_turns(monkeypatch):
+    monkeypatch.setattr(features, "FITTED", 250)
+    assert len(set((features.sample(1000) % 4).tolist())) == 4
+    assert features.sample(250) == slice(None)
+
+
 def test_models_that_are_fitted_to_few_tell_all(monkeypatch):
     subject = strokes(n=1200)
     monkeypatch.setattr(features, "FITTED", 400)
     found = grouping.spurious().fit(0, subject)
-    right = np.arange(1200) % 3 > 0  # those that were told
+    right = np.setdiff1d(np.arange(1200), features.sample(1200))  # those that were told
     assert metrics.adjusted_mutual_info_score(subject.given[right], found.code[right]) > 0.95
     errors = grouping.errors().fit(0, subject).code
     assert np.mean(errors[right] == (subject.given != subject.labels)[right]) > 0.95

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from rdd_jax.contracts import Features, Kernel
 from rdd_jax.kernels.fully_connected import fc_ntk
@@ -20,7 +20,6 @@ __all__ = [
     "FITTED",
     "blocks",
     "embedding",
-    "evenly",
     "kernel_map",
     "nystroem",
     "nystroem_map",
@@ -28,6 +27,7 @@ __all__ = [
     "pixels",
     "principal",
     "principal_map",
+    "sample",
     "texture",
 ]
 
@@ -46,9 +46,9 @@ FITTED = 100_000
 """Examples that a view or a simple model is fitted to, at most; more would tell it nothing new."""
 
 
-def evenly(n: int) -> slice:
-    """`FITTED` of ``n`` examples at most, evenly spaced."""
-    return slice(None, None, math.ceil(n / FITTED))
+def sample(n: int) -> slice | Int[np.ndarray, " m"]:
+    """`FITTED` of ``n`` examples at most: all, or drawn with a fixed seed and in their order."""
+    return slice(None) if n <= FITTED else np.sort(np.random.default_rng(0).permutation(n)[:FITTED])
 
 
 def principal(images: np.ndarray, components: int = 64) -> np.ndarray:
@@ -57,7 +57,7 @@ def principal(images: np.ndarray, components: int = 64) -> np.ndarray:
     Clusters of images live there, and k-means is far quicker there. Fitted to `FITTED` of the images at most.
     """
     flat = images.reshape(len(images), -1)
-    project = principal_map(flat[evenly(len(flat))], components)
+    project = principal_map(flat[sample(len(flat))], components)
     return np.concatenate([project(flat[start : start + FITTED]) for start in range(0, len(flat), FITTED)])
 
 

@@ -11,7 +11,7 @@ import optax
 from jaxtyping import Array, Float
 
 from rdd_jax.contracts import Features
-from rdd_jax.grouping.features import blocks, evenly, principal_map
+from rdd_jax.grouping.features import blocks, principal_map, sample
 from rdd_jax.kernels.gram import row_blocks
 from rdd_jax.networks import Network, convnet, training
 from rdd_jax.progress import each
@@ -79,7 +79,7 @@ def _small(images: Array) -> Array:
 
 def _described(model: Network, variables: Any, images: np.ndarray) -> np.ndarray:
     """The leading principal components of the embeddings of all images; embeddings of `FITTED` are held at a time."""
-    few = np.concatenate(list(_embedded(model, variables, images[evenly(len(images))])))
+    few = np.concatenate(list(_embedded(model, variables, images[sample(len(images))])))
     project = principal_map(few, COMPONENTS)
     if len(few) == len(images):
         return project(few)

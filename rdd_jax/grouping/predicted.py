@@ -8,7 +8,7 @@ from rdd_jax.contracts import Features
 from rdd_jax.errors import at_least
 from rdd_jax.grouping.base import Grouping, Groups, Subject
 from rdd_jax.grouping.clustered import RESTARTS
-from rdd_jax.grouping.features import blocks, evenly, nystroem_map, texture
+from rdd_jax.grouping.features import blocks, nystroem_map, sample, texture
 from rdd_jax.kernels import fc_ntk
 from rdd_jax.kmeans import kmeans_within
 from rdd_jax.progress import each
@@ -88,7 +88,7 @@ def _self_train(
 
     `FITTED` examples take part at most; both last models together tell the others.
     """
-    few, images = evenly(len(points)), points[:, None, None, :]
+    few, images = sample(len(points)), points[:, None, None, :]
     describe = nystroem_map(fc_ntk(), images[few], 500, seed)
     mapped = np.concatenate(list(blocks(describe, images[few], 4096)))
     code, flow, model = _taught(mapped, labels[few], classes, seed, rounds)

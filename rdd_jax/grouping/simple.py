@@ -82,7 +82,7 @@ def _checked(weights: np.ndarray, n: int, where: str) -> np.ndarray:
         raise InputError(
             f"weights beside {where} are {weights.dtype} of shape {weights.shape}: give a number for each of the {n}"
         )
-    if (wrong := weights[~((weights >= 0) & (weights < np.inf))]).size or not weights.any():
+    if (wrong := weights[~((weights >= 0) & (weights <= np.finfo(np.float32).max))]).size or not weights.any():
         found = f"{wrong[0]:g}" if wrong.size else "only 0"
         raise InputError(f"weights beside {where} hold {found}: give finite numbers, 0 or more and about 1 in the mean")
     return weights.astype(np.float32)
