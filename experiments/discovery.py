@@ -13,7 +13,6 @@ two cores, a set a quarter of one.
 """
 
 import json
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,6 @@ import tyro
 
 from experiments.robust_kip import BASE, TRUE
 from experiments.tables import spread
-from rdd_jax.app.environment import peak_memory
 from rdd_jax.app.grouped import Grouped
 from rdd_jax.app.methods import Method, configured
 from rdd_jax.app.pieces import splits_of
@@ -98,13 +96,10 @@ def find(name: str, seed: int) -> None:
     kept = {view: _kept(grouping, view, seen) for view, grouping in views().items()}
     sets = {CHOICE: kept, **({view: {view: grouping} for view, grouping in kept.items()} if seed == 0 else {})}
     rows: dict[str, Any] = {}
-    seconds = 0.0
     for which, offered in sets.items():
         grouped = Grouped(GroupOptions(CHOICE), seed, prepared)
         grouped.grouping = discovered(offered)
-        began = time.perf_counter()
         grouped.fit(0)
-        seconds = seconds or time.perf_counter() - began  # the first looks with all views
         folder.mkdir(parents=True, exist_ok=True)
         codes = grouped.groups % (grouped.count // train.classes)
         assert grouped.weight is not None
@@ -114,7 +109,7 @@ def find(name: str, seed: int) -> None:
         for view, saw in seen.items():
             pieces = saw.code if saw.pieces is None else saw.pieces
             rows.setdefault(view, {})["pieces"] = group_match(pieces, train.labels, train.groups)
-    write_json(folder / "found.json", {"found": rows, "seconds": seconds, "peak_memory_bytes": peak_memory()})
+    write_json(folder / "found.json", {"found": rows})
 
 
 def _kept(grouping: Grouping, name: str, seen: dict[str, Groups]) -> Grouping:
@@ -245,25 +240,24 @@ def _worth(names: list[str], method: str = "") -> None:
         print(f"| {name} | {len(seeds)} | {' | '.join(row)} | {way} | {told} |")
 
 
-MATCH = {"minority_recall": "recall", "minority_precision": "precision"}
+MATCH = ("minority_recall", "minority_precision")
 AMI = "adjusted_mutual_information_within_class"
 
 
 def _sight(names: list[str]) -> None:
-    """Of the pieces of each view and of the groups that are shown, and how much rare examples count."""
+    """Recall / precision of the minority / AMI within the class: of the pieces of each view, and of what is shown."""
     listed = [*views(), CHOICE]
-    print(f"\n| data | {' | '.join(listed)} | seconds, GiB |\n|" + "---|" * (len(listed) + 2))
+    print(f"\n| data | {' | '.join(listed)} |\n|" + "---|" * (len(listed) + 1))
     for name in names:
         found = [one for seed in _seeds(name) if (one := _found(name, seed))]
         told = []
         for which in listed:
             rows = [one["found"].get(which, {}) for one in found]
             match = [row.get("pieces", row.get("match", {})) for row in rows]
-            parts = [spread([100 * one[key] for one in match if one.get(key) is not None]) for key in MATCH]
-            parts.append(spread([one[AMI] for one in match if one.get(AMI) is not None], 2))
+            parts = [spread([100 * one[key] for one in match if np.isfinite(one.get(key, np.nan))]) for key in MATCH]
+            parts.append(spread([one[AMI] for one in match if AMI in one], 2))
             told.append(" / ".join(part or "-" for part in parts))
-        seconds, memory = (mean(one[key] for one in found) for key in ("seconds", "peak_memory_bytes"))
-        print(f"| {name} | {' | '.join(told)} | {seconds:.0f}, {memory / 2**30:.1f} |")
+        print(f"| {name} | {' | '.join(told)} |")
 
 
 def _regret(names: list[str]) -> None:
