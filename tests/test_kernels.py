@@ -108,7 +108,7 @@ def test_ntk_is_that_of_wide_random_finite_networks(widths):
 @pytest.mark.parametrize("depth", [1, 3])
 def test_gram_matrix_is_symmetric_and_positive_definite(name, depth, x64):
     x = jnp.asarray(points(3, 20), jnp.float64)
-    gram = np.asarray(kernel_by_name(name, depth)(x, x))
+    gram = np.asarray(kernel_by_name(name, depth=depth)(x, x))
     np.testing.assert_allclose(gram, gram.T, rtol=1e-13)
     # No two points are parallel, so a ReLU kernel is strictly positive definite.
     assert np.linalg.eigvalsh(gram)[0] > 1e-3 * gram.trace() / len(gram)
@@ -121,8 +121,8 @@ def test_gram_matrix_is_symmetric_and_positive_definite(name, depth, x64):
 def test_near_points_in_float32_are_close_to_float64(distance, depth, name):
     x1, towards = points(4, 1), points(5, 1)
     x2 = x1 + np.float32(distance) * towards / np.linalg.norm(towards)
-    value, gradient = value_and_gradient(kernel_by_name(name, depth), x1, x2, "float32")
-    exact_value, exact_gradient = value_and_gradient(kernel_by_name(name, depth), x1, x2)
+    value, gradient = value_and_gradient(kernel_by_name(name, depth=depth), x1, x2, "float32")
+    exact_value, exact_gradient = value_and_gradient(kernel_by_name(name, depth=depth), x1, x2)
     # A cosine rounded by eps moves the angle by up to sqrt(2 eps) = 5e-4, the kernel by that over pi a layer.
     np.testing.assert_allclose(value, exact_value, rtol=5e-4)
     # The part of the NTK's gradient that turns with the direction of x2 - x1 is lost where the angle
@@ -202,7 +202,7 @@ def test_antipodal_points_in_float32_are_close_to_float64(name, depth):
 @pytest.mark.parametrize("name", KERNELS)
 def test_derivatives_agree_with_finite_differences(name, depth, x64):
     x1, x2 = (jnp.asarray(points(seed, 3, 10), jnp.float64) for seed in (11, 12))
-    kernel = kernel_by_name(name, depth)
+    kernel = kernel_by_name(name, depth=depth)
     # check_grads passes NumPy arrays; the kernel's signature says JAX.
     check_grads(lambda a, b: kernel(jnp.asarray(a), jnp.asarray(b)), (x1, x2), order=1, atol=1e-7, rtol=1e-7)
 
@@ -214,7 +214,7 @@ def test_kernels_are_invariant_under_rotations_and_reflections(seed, depth, name
     x1, x2 = rng.standard_normal((4, 6)), rng.standard_normal((3, 6))
     turn = np.linalg.qr(rng.standard_normal((6, 6)))[0]
     with jax.enable_x64(True):
-        kernel = kernel_by_name(name, depth)
+        kernel = kernel_by_name(name, depth=depth)
         turned = kernel(jnp.asarray(x1 @ turn), jnp.asarray(x2 @ turn))
         np.testing.assert_allclose(turned, kernel(jnp.asarray(x1), jnp.asarray(x2)), rtol=1e-10)
 
@@ -243,8 +243,8 @@ def test_a_wrong_shape_raises():
 
 def test_kernel_by_name_makes_the_named_kernel():
     x = jnp.asarray(points(15, 3))
-    np.testing.assert_array_equal(kernel_by_name("fc-nngp", 2)(x, x), fc_nngp(2)(x, x))
-    np.testing.assert_array_equal(kernel_by_name("fc-ntk", 2)(x, x), fc_ntk(2)(x, x))
+    np.testing.assert_array_equal(kernel_by_name("fc-nngp", depth=2)(x, x), fc_nngp(2)(x, x))
+    np.testing.assert_array_equal(kernel_by_name("fc-ntk", depth=2)(x, x), fc_ntk(2)(x, x))
 
 
 def test_unknown_kernel_suggests_the_nearest():

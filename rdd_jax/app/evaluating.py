@@ -84,7 +84,7 @@ def evaluate(config: Evaluate, progress: Progress = SILENT, elsewhere: Collectio
     pieces.check_learners(of, recipes, images, splits)
     check_recipes(recipes, splits.train.images.shape[1:])
     recipes += _beside(recipes, splits.train)
-    learners = pieces.learners_of(of, recipes, config.kernel, images, classes)
+    learners = pieces.learners_of(of, recipes, config.kernel, images, splits.train)
     stages.begin("evaluating")
     ipc = None if run is None else run.set.ipc
     measured = evaluate_sets(
