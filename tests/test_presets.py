@@ -269,6 +269,7 @@ POSITIVE, COUNT = ([1e-6, 100.0], [0.0, -1.0]), ([1], [0])
 # The ends of what an option takes, and what is just beyond them.
 BOUNDS = {
     "seed": ([0], [-1]),
+    "kernel_seed": ([0], [-1]),
     "bias": ([0.0, 1.0], [-0.01, 1.01]),
     "share": ([1e-6, 1.0], [0.0, 1.01]),
     "soft_groups": ([0.0, 10.0], [-0.01]),
