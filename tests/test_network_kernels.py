@@ -1,6 +1,7 @@
 """Kernels of networks by name: against explicit Jacobians, whole stax kernels and each other, in blocks and budgets."""
 
 import importlib.util
+import json
 import sys
 
 import jax
@@ -9,6 +10,10 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
+from rdd_jax.app import distilling, evaluating, selecting
+from rdd_jax.app.cli import main
+from rdd_jax.app.distilling import distill
+from rdd_jax.app.methods import configured
 from rdd_jax.errors import InputError
 from rdd_jax.kernels import KERNELS, gram, kernel_by_name, linear, streamed
 from rdd_jax.kernels.stax import load, stax_kernel
@@ -263,3 +268,81 @@ def test_convolutional_kernels_say_how_to_install_what_they_need(name, monkeypat
         made(name)
     with pytest.raises(InputError, match="depth is 0"):
         made(name, depth=0)
+
+
+# --- on the command line -----------------------------------------------------------------------------
+
+SIZE = {"depth": 1, "kernel_width": 4, "kernel_seed": 3}
+QUICK = {**SIZE, "ipc": 1, "steps": 2, "batch": 20, "seeds": 1, "baselines": False, "checkpoint_every": 1}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Two classes of small images, of which one is brighter."""
+    file, rng = tmp_path_factory.mktemp("data") / "own.npz", np.random.default_rng(0)
+    labels = np.arange(60) % 2
+    images = (rng.integers(0, 150, (60, 4, 4, 1)) + 100 * labels[:, None, None, None]).astype(np.uint8)
+    np.savez(file, images=images, labels=labels)
+    return str(file)
+
+
+def words(options):
+    return [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*FINITE, *CONVOLUTIONAL])
+def test_a_run_learns_by_every_kernel_and_is_evaluated_by_it_again(name, data, tmp_path):
+    done = distill(configured("kip", data=data, kernel=name, **QUICK), tmp_path / "run")
+    assert main(["evaluate", str(done.run.folder), "--out", str(tmp_path / "again.json")]) == 0
+    again = json.loads((tmp_path / "again.json").read_text())
+    assert again["evaluations"] == done.report["evaluations"]
+    assert main(["export", str(done.run.folder), "--out", str(tmp_path / "set")]) == 0
+
+
+@pytest.mark.slow
+def test_a_run_by_random_networks_is_taken_up_again_to_the_same_bytes(data, tmp_path, stop_at):
+    config = configured("kip", data=data, kernel="network-features", kernel_count=2, **QUICK)
+    whole = distill(config, tmp_path / "whole").run.folder / "synthetic.npz"
+    with pytest.raises(KeyboardInterrupt):
+        distill(config, tmp_path / "stopped", progress=stop_at(1))
+    stopped = distill(config, tmp_path / "stopped", resume=True).run.folder / "synthetic.npz"
+    assert stopped.read_bytes() == whole.read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["network-features", "network-ntk"])
+def test_labels_are_solved_and_subsets_selected_by_kernels_of_networks(name, data, tmp_path):
+    options = {"data": data, "kernel": name, "ipc": 2, **SIZE}
+    run = ["--no-baselines", "--seeds", "1", "--out", str(tmp_path / "run")]
+    assert main(["distill", "label-solve", *words(options), *run]) == 0
+    for method in ("krr-sensitivity", "kernel-herding", "rp-cholesky"):
+        assert main(["select", *words(options), "--method", method, "--out", str(tmp_path / f"{method}.npz")]) == 0
+        assert json.loads((tmp_path / f"{method}.json").read_text())["config"]["kernel"]["kernel"] == name
+
+
+@pytest.mark.parametrize("command", [["distill", "kip"], ["distill", "label-solve"], ["select"], ["evaluate"]])
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["--kernel", "network-features", "--depth", "3"], "images of 4 x 4 are too small"),
+        (["--kernel", "conv-ntk", "--depth", "3"], "images of 4 x 4 are too small for convolutions of depth 3"),
+        (["--kernel", "network-ntk", "--kernel-network", "alexnet"], "images of 4 x 4 are too small"),
+        (["--kernel", "network-ntk", "--kernel-width", "60000", "--kernel-memory", "4"], "raise kernel_memory"),
+        (["--kernel", "network-features", "--depth", "2", "--kernel-width", "2000000000"], "lower kernel_width"),
+        (["--kernel", "network-nkt"], "did you mean network-ntk"),
+        (["--kernel-network", "convent"], "did you mean convnet"),
+        (["--kernel-memory", "0"], "kernel_memory is 0"),
+    ],
+)
+def test_kernels_that_cannot_be_are_refused_before_anything_is_computed(
+    command, options, message, data, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    for job in (distilling, selecting):
+        monkeypatch.setattr(job, "prepare", None)
+    monkeypatch.setattr(evaluating, "evaluate_sets", None)
+    source = [data, "--learners", "krr"] if command == ["evaluate"] else ["--ipc", "1"]
+    assert main([*command, *source, "--data", data, *options]) == 2
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
