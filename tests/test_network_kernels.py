@@ -239,11 +239,19 @@ def test_images_that_are_too_small_are_refused(name):
 @pytest.mark.parametrize(
     "name, budget, message",
     [
-        ("network-features", 5, "weights of the kernel's network take 12.6 MiB, but it has 5: raise kernel_memory, or"),
-        ("network-ntk", 13, "two images take 75.8 MiB in this kernel, but it has 13: raise kernel_memory, or take"),
-        ("network-ntk-sum", 13, "two images take 25.3 MiB in this kernel, but it has 13: raise kernel_memory, or take"),
+        (
+            "network-features",
+            5,
+            "weights of the kernel's network take 12.6 MiB, but it may hold 5: raise kernel_memory, or",
+        ),
+        ("network-ntk", 13, "two images take 75.8 MiB in this kernel, which may hold 13: raise kernel_memory, or take"),
+        (
+            "network-ntk-sum",
+            13,
+            "two images take 25.3 MiB in this kernel, which may hold 13: raise kernel_memory, or take",
+        ),
         ("conv-ntk", 5, "a pair of images of 16 x 16 takes 6.0 MiB in this kernel, .*: raise kernel_memory"),
-        ("conv-nngp", 5, "a pair of images of 16 x 16 takes 6.0 MiB in this kernel, but it has 5: raise"),
+        ("conv-nngp", 5, "a pair of images of 16 x 16 takes 6.0 MiB in this kernel, which may hold 5: raise"),
     ],
 )
 def test_a_budget_that_is_too_small_is_named(name, budget, message):
@@ -326,7 +334,10 @@ def test_labels_are_solved_and_subsets_selected_by_kernels_of_networks(name, dat
     "options, message",
     [
         (["--kernel", "network-features", "--depth", "3"], "images of 4 x 4 are too small"),
-        (["--kernel", "conv-ntk", "--depth", "3"], "images of 4 x 4 are too small for convolutions of depth 3"),
+        (
+            ["--kernel", "conv-ntk", "--depth", "3"],
+            "images of 4 x 4 are too small for a convolutional kernel of depth 3",
+        ),
         (["--kernel", "network-ntk", "--kernel-network", "alexnet"], "images of 4 x 4 are too small"),
         (["--kernel", "network-ntk", "--kernel-width", "60000", "--kernel-memory", "4"], "raise kernel_memory"),
         (["--kernel", "network-features", "--depth", "2", "--kernel-width", "2000000000"], "lower kernel_width"),

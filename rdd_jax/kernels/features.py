@@ -45,7 +45,7 @@ def streamed(embed: Callable[[Array], Array], budget: int = BUDGET) -> Kernel:
         fit = budget // (one.size * one.dtype.itemsize)
         if fit < 2:
             raise InputError(
-                f"two images take {2 * one.size * one.dtype.itemsize / 2**20:.1f} MiB in this kernel, but it has "
+                f"two images take {2 * one.size * one.dtype.itemsize / 2**20:.1f} MiB in this kernel, which may hold "
                 f"{budget / 2**20:g}: raise kernel_memory, or take a smaller network, or network-ntk-sum"
             )
         columns = max(1, min(BLOCK, fit // 8))

@@ -99,7 +99,7 @@ def _averaged(network: Network, embed: OfVariables, count: int, seed: int, budge
     check_apart(network)
 
     def kernel(x1: Array, x2: Array) -> Array:
-        check_images(network, x1.shape[1:])
+        check_images(network, x1.shape[1:], "the kernel's network")
         key = jax.random.key(seed)
         _check_weights(jax.eval_shape(network.init, key, x1[:1]), budget)
 
@@ -121,6 +121,6 @@ def _check_weights(variables: Any, budget: int) -> None:
     needed = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(variables))
     if needed > budget:
         raise InputError(
-            f"the weights of the kernel's network take {needed / 2**20:,.1f} MiB, but it has {budget / 2**20:g}: raise "
-            "kernel_memory, or lower kernel_width"
+            f"the weights of the kernel's network take {needed / 2**20:,.1f} MiB, but it may hold {budget / 2**20:g}: "
+            "raise kernel_memory, or lower kernel_width"
         )

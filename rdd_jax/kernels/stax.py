@@ -86,7 +86,7 @@ def _of_convolutions(depth: int, budget: int, get: str) -> Kernel:
     pair = stax_kernel(stax.serial(*block * depth, stax.Flatten(), stax.Dense(1, **stds))[2], get)
 
     def kernel(x1: Array, x2: Array) -> Array:
-        check_images(convnet(1, depth), x1.shape[1:], f"convolutions of depth {depth}")
+        check_images(convnet(1, depth), x1.shape[1:], f"a convolutional kernel of depth {depth}")
         x1, x2 = (whole(x, 2**depth) for x in (x1, x2))
         side = _side(x1, budget)
         # "highest": as in `fc_ntk`.
@@ -103,7 +103,7 @@ def _side(images: Array, budget: int) -> int:
     side = math.isqrt(budget // one + 1) - 1  # side ** 2 + 2 * side of them
     if side < 1:
         raise InputError(
-            f"a pair of images of {height} x {width} takes {3 * one / 2**20:,.1f} MiB in this kernel, but it has "
+            f"a pair of images of {height} x {width} takes {3 * one / 2**20:,.1f} MiB in this kernel, which may hold "
             f"{budget / 2**20:g}: raise kernel_memory, or take smaller images"
         )
     return side
