@@ -113,9 +113,12 @@ def held(name, network):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", FINITE)
-@pytest.mark.parametrize("network, few", [(SMALL, 4), (mlp(3, width=3), 2)], ids=["convnet", "mlp"])
-def test_kernels_and_gradients_are_those_of_explicit_jacobians_in_any_blocks(network, few, name, x64):
+@pytest.mark.parametrize(
+    "name, network, few",
+    [*((name, SMALL, 4) for name in FINITE), ("network-ntk", mlp(3, width=3), 2)],
+    ids=[*FINITE, "network-ntk-of-mlp"],
+)
+def test_kernels_and_gradients_are_those_of_explicit_jacobians_in_any_blocks(name, network, few, x64):
     x1, x2 = images(4, 5), images(5, 8)
     cotangent = jnp.asarray(np.random.default_rng(6).standard_normal((5, 8)))
     expected, back = jax.vjp(jax.jit(lambda a, b: explicit(name, network, 2, 7, a, b)), x1, x2)
@@ -299,8 +302,8 @@ def words(options):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [*FINITE, *CONVOLUTIONAL])
-def test_a_run_learns_by_every_kernel_and_is_evaluated_by_it_again(name, data, tmp_path):
+@pytest.mark.parametrize("name", ["network-features", "network-ntk-sum", "conv-ntk"])
+def test_a_run_learns_by_a_kernel_of_networks_and_is_evaluated_by_it_again(name, data, tmp_path):
     done = distill(configured("kip", data=data, kernel=name, **QUICK), tmp_path / "run")
     assert main(["evaluate", str(done.run.folder), "--out", str(tmp_path / "again.json")]) == 0
     again = json.loads((tmp_path / "again.json").read_text())
@@ -319,14 +322,13 @@ def test_a_run_by_random_networks_is_taken_up_again_to_the_same_bytes(data, tmp_
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["network-features", "network-ntk"])
-def test_labels_are_solved_and_subsets_selected_by_kernels_of_networks(name, data, tmp_path):
-    options = {"data": data, "kernel": name, "ipc": 2, **SIZE}
+def test_labels_are_solved_and_subsets_selected_by_kernels_of_networks(data, tmp_path):
+    options = {"data": data, "kernel": "network-ntk", "ipc": 2, **SIZE}
     run = ["--no-baselines", "--seeds", "1", "--out", str(tmp_path / "run")]
     assert main(["distill", "label-solve", *words(options), *run]) == 0
     for method in ("krr-sensitivity", "kernel-herding", "rp-cholesky"):
         assert main(["select", *words(options), "--method", method, "--out", str(tmp_path / f"{method}.npz")]) == 0
-        assert json.loads((tmp_path / f"{method}.json").read_text())["config"]["kernel"]["kernel"] == name
+        assert json.loads((tmp_path / f"{method}.json").read_text())["config"]["kernel"]["kernel"] == "network-ntk"
 
 
 @pytest.mark.parametrize("command", [["distill", "kip"], ["distill", "label-solve"], ["select"], ["evaluate"]])
