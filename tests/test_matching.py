@@ -12,8 +12,8 @@ from jax.test_util import check_grads
 from rdd_jax import augment, objectives, parameterise, risk, sampling, trajectory
 from rdd_jax.distill import compose
 from rdd_jax.errors import InputError
+from rdd_jax.kernels import blocks
 from rdd_jax.networks import convnet, mlp
-from rdd_jax.objectives import blocks
 from rdd_jax.types import Batch, Examples, Synthetic
 
 KEY = jax.random.key(0)

@@ -28,6 +28,8 @@ COMMON = {"steps": 300, "ipc": 10, "seed": 0, "init": "random", "parameterisatio
 COMMON |= {"schedule": "constant", "augment": "none", "preprocess": "standardise", "shift": "none", "seeds": 5}
 LABELS = {"labels": "fixed"}
 KERNEL = {"kernel": "fc-ntk", "depth": 1, "reg": 1e-6}
+RANDOM = {"kernel_network", "kernel_width", "kernel_count", "kernel_seed", "kernel_memory"}
+"""Of kernels that nothing has by default."""
 NETWORK = {"network": "convnet", "net_depth": 3, "net_width": 128, "norm": "instance", "learners": "convnet"}
 TRAINING = {"net_batch": 256, "net_lr": 0.01, "net_pool": 1}
 MEAN = {"within": "mean", "across": "mean"}
@@ -87,7 +89,7 @@ def test_what_is_not_said_is_as_published(name):
         "importance",
     }
     told |= {"mix", "unbiased", "pool", "refresh_every", "checkpoint_every", "keep"}
-    told |= {"robust", "resize", "mode", "groups_from"}
+    told |= {"robust", "resize", "mode", "groups_from"} | RANDOM
     if name != "label-solve":
         told |= {"net_growth"}
         assert set(found) - set(PUBLISHED[name]) <= told
@@ -267,6 +269,7 @@ POSITIVE, COUNT = ([1e-6, 100.0], [0.0, -1.0]), ([1], [0])
 # The ends of what an option takes, and what is just beyond them.
 BOUNDS = {
     "seed": ([0], [-1]),
+    "kernel_seed": ([0], [-1]),
     "bias": ([0.0, 1.0], [-0.01, 1.01]),
     "share": ([1e-6, 1.0], [0.0, 1.01]),
     "soft_groups": ([0.0, 10.0], [-0.01]),

@@ -14,7 +14,8 @@ from scipy.special import logsumexp
 from rdd_jax import networks, parameterise, risk, sampling, trajectory
 from rdd_jax.distill import compose
 from rdd_jax.errors import InputError
-from rdd_jax.objectives import blocks, feature_regression, on_features, on_tangents, regression
+from rdd_jax.kernels import blocks
+from rdd_jax.objectives import feature_regression, on_features, on_tangents, regression
 from rdd_jax.types import Batch, Examples, Synthetic
 
 KEY = jax.random.key(0)

@@ -74,8 +74,8 @@ def _distilled(config: Method, run: Run, resume: bool, held: ExitStack, progress
         run.check_data(splits)
         run.check_files(config)
     _check_data(config, splits)
+    kernel = pieces.kernel_of(config.kernel, splits.train)
     prepared = prepare(splits, config.data.preprocess, config.data.zca_reg)
-    kernel = pieces.kernel_of(config.kernel)
     with heard(progress):
         start = _start(config, prepared, kernel, stages)
     if not resume:
@@ -89,7 +89,7 @@ def _distilled(config: Method, run: Run, resume: bool, held: ExitStack, progress
     run.save_synthetic(saved)
     stages.begin("evaluating")
     recipes = pieces.recipes_of(of, recipe)
-    learners = pieces.learners_of(of, recipes, config.kernel, len(synthetic.images), classes)
+    learners = pieces.learners_of(of, recipes, config.kernel, len(synthetic.images), splits.train)
     corruptions = pieces.listed(of.corruptions)
     measured = evaluate_sets(
         synthetic, prepared, learners, of.seeds, of.baselines, corruptions, config.set.ipc, progress

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -81,9 +82,24 @@ def splits_of(name: str, options: SplitsOptions, seed: int, mirror: bool | None 
 # --- kernels and networks ----------------------------------------------------------------------------
 
 
-def kernel_of(options: KernelOptions) -> Kernel:
-    """The kernel."""
-    return kernel_by_name(options.kernel, options.depth)
+def kernel_of(options: KernelOptions, train: Data) -> Kernel:
+    """The kernel of such images and classes.
+
+    Raises:
+      InputError: one that such images cannot have, said before anything is computed.
+    """
+    recipe = Recipe(options.kernel_network, options.depth, options.kernel_width, norm="none")
+    kernel = kernel_by_name(
+        options.kernel,
+        depth=options.depth,
+        network=network_by_recipe(recipe, train.classes),
+        count=options.kernel_count,
+        seed=options.kernel_seed,
+        budget=options.kernel_memory * 2**20,
+    )
+    image = jax.ShapeDtypeStruct((1, *train.images.shape[1:]), "float32")
+    jax.eval_shape(kernel, image, image)
+    return kernel
 
 
 def network_of(size: SizeOptions, name: str, classes: int) -> Network:
@@ -113,11 +129,14 @@ def _others(options: EvaluationOptions, recipe: Recipe) -> list[str]:
 
 
 def learners_of(
-    options: EvaluationOptions, recipes: Sequence[Recipe], regression: RegressionOptions, images: int, classes: int
+    options: EvaluationOptions, recipes: Sequence[Recipe], regression: RegressionOptions, images: int, train: Data
 ) -> dict[str, Learner]:
     """The learners of an evaluation on a set of so many images, by name: ``krr``, and networks by recipes."""
-    krr = {"krr": krr_learner(kernel_of(regression), regression.reg)} if "krr" in listed(options.learners) else {}
-    return krr | {learner_name(one, images, classes): recipe_learner(one, classes) for one in recipes}
+    learners: dict[str, Learner] = {}
+    if "krr" in listed(options.learners):
+        learners["krr"] = krr_learner(kernel_of(regression, train), regression.reg)
+    classes = train.classes
+    return learners | {learner_name(one, images, classes): recipe_learner(one, classes) for one in recipes}
 
 
 def check_learners(options: EvaluationOptions, recipe: Recipe, images: int, splits: Splits) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 from rdd_jax.app.optimisers import OPTIMIZERS, SCHEDULES
-from rdd_jax.app.options import Option, count, flag, number, one_of, some_of, text
+from rdd_jax.app.options import Option, count, flag, number, one_of, seed_number, some_of, text
 from rdd_jax.augment import NAMED, augment_by_name
 from rdd_jax.datasets.corruptions import CORRUPTIONS
 from rdd_jax.datasets.images import MODES
@@ -15,6 +15,7 @@ from rdd_jax.errors import InputError, unknown
 from rdd_jax.evaluation import LEARNERS
 from rdd_jax.grouping import FEATURES, GROUPINGS, from_file, is_file, split_names, view_of
 from rdd_jax.kernels import KERNELS
+from rdd_jax.networks import NETWORKS
 from rdd_jax.networks.convnet import GROWTHS
 from rdd_jax.networks.layers import NORMS
 from rdd_jax.networks.recipe_files import recipe_of
@@ -244,8 +245,15 @@ class OptimiserOptions:
 class KernelOptions:
     """The kernel."""
 
-    kernel: Annotated[str, one_of(KERNELS, "of an infinitely wide fully connected ReLU network")] = "fc-ntk"
-    depth: Annotated[int, count("hidden layers of that network", most=100)] = 1
+    kernel: Annotated[str, one_of(KERNELS, "of infinitely wide networks, or of random finite ones (network-*)")] = (
+        "fc-ntk"
+    )
+    depth: Annotated[int, count("its hidden layers; of conv-* and convnet: blocks", most=100)] = 1
+    kernel_network: Annotated[str, one_of(NETWORKS, "of network-*; convnet has no norm here")] = "convnet"
+    kernel_width: Annotated[int, count("of network-*: of convnet and mlp")] = 128
+    kernel_count: Annotated[int, count("of network-*: networks whose kernels are averaged")] = 1
+    kernel_seed: Annotated[int, seed_number("of network-*: of their weights")] = 0
+    kernel_memory: Annotated[int, count("of network-* and conv-*: MiB that they may hold at a time")] = 256
 
 
 @dataclass(frozen=True)

@@ -45,13 +45,14 @@ def select(config: Select, progress: Progress = SILENT) -> dict[str, Any]:
     """
     _check(config)
     out, picture, report = _files(config)
-    choice, kernel = config.choice, pieces.kernel_of(config.kernel)
+    choice = config.choice
     progress.stage(f"reading {config.data.data}")
     splits = pieces.splits_of(config.data.data, config.data, config.seed, config.data.mirror)
     train = splits.train
     check_ipc(train.labels, choice.ipc, train.class_names)
     if choice.strata == "group":
         pieces.check_groups(config.groups, train)
+    kernel = pieces.kernel_of(config.kernel, train)
     prepared = prepare(splits, config.data.preprocess, config.data.zca_reg)
     with heard(progress):
         progress.stage("grouping")

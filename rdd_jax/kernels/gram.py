@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 
 from rdd_jax.contracts import Kernel
 from rdd_jax.errors import at_least
+from rdd_jax.kernels.blocks import in_blocks
 from rdd_jax.progress import each
 
 __all__ = [
@@ -40,25 +41,13 @@ def tiled(kernel: Kernel, rows: int, columns: int) -> Kernel:
     """The same kernel, evaluated ``rows x columns`` at a time inside one compiled loop.
 
     For kernels that need far more memory than their result, such as a convolutional NTK with pooling,
-    which holds ``[n1, n2, P, P]`` for ``P`` pixels.
+    which holds ``[n1, n2, P, P]`` for ``P`` pixels. Tiles are evaluated again on the way back of a gradient, so that it
+    needs no more.
     """
     at_least("rows", rows, 1)
     at_least("columns", columns, 1)
-
-    def evaluate(x1: Array, x2: Array) -> Array:
-        left, right = _tiles(x1, rows), _tiles(x2, columns)
-        blocks = jax.lax.map(lambda a: jax.lax.map(lambda b: kernel(a, b), right), left)
-        full = jnp.moveaxis(blocks, 2, 1).reshape(len(left) * left.shape[1], -1)
-        return full[: len(x1), : len(x2)]
-
-    return evaluate
-
-
-def _tiles(x: Array, size: int) -> Array:
-    size = min(size, len(x))
-    padding = -len(x) % size
-    # The padding repeats real rows: a kernel is defined there, which it need not be at zero.
-    return jnp.concatenate([x, x[:padding]]).reshape(-1, size, *x.shape[1:])
+    tile = jax.checkpoint(kernel)
+    return lambda x1, x2: in_blocks(lambda a: in_blocks(lambda b: tile(a, b).T, x2, columns).T, x1, rows)
 
 
 def block_rows(features: int, columns: int, budget: int = BUDGET) -> int:
@@ -107,7 +96,8 @@ def compile_kernel(kernel: Kernel) -> CompiledKernel:
     return CompiledKernel(
         jax.jit(lambda x1, x2: kernel(x1, x2)),
         jax.jit(lambda x: kernel(x, x)),
-        jax.jit(jax.vmap(one)),
+        # One after another: a kernel in tiles or blocks has the memory for no more at a time.
+        jax.jit(lambda x: jax.lax.map(one, x)),
         jax.jit(lambda x, support, alpha: kernel(x, support) @ alpha),
     )
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from rdd_jax.networks.base import Network, centred, check_batch, check_images, from_flax
+from rdd_jax.networks.base import Network, centred, check_apart, check_batch, check_images, from_flax
 from rdd_jax.networks.classics import alexnet, lenet, resnet18, vgg11
 from rdd_jax.networks.convnet import convnet
 from rdd_jax.networks.ensemble import ensemble
@@ -38,6 +38,7 @@ __all__ = [
     "Network",
     "alexnet",
     "centred",
+    "check_apart",
     "check_batch",
     "check_images",
     "convnet",

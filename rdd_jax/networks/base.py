@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 from rdd_jax.errors import InputError
 from rdd_jax.types import PRNGKey
 
-__all__ = ["Centred", "Classifier", "Network", "centred", "check_batch", "check_images", "from_flax"]
+__all__ = ["Centred", "Classifier", "Network", "centred", "check_apart", "check_batch", "check_images", "from_flax"]
 
 
 class Network(NamedTuple):
@@ -141,6 +141,15 @@ def check_batch(network: Network, size: int) -> None:
         raise InputError(
             "norm 'batch' takes statistics over a batch, but a batch would hold a single image: use norm 'instance' or "
             "more images"
+        )
+
+
+def check_apart(network: Network) -> None:
+    """Raises `InputError` where the output for an image depends on those beside it."""
+    if network.settle is not None:
+        raise InputError(
+            "norm 'batch' couples the images of a batch, but here every image is looked at by itself: use norm "
+            "'instance' or 'none'"
         )
 
 

@@ -8,8 +8,8 @@ from jaxtyping import Array
 
 from rdd_jax.augment import none
 from rdd_jax.contracts import Augment, Objective
+from rdd_jax.kernels.blocks import in_blocks
 from rdd_jax.networks import Network
-from rdd_jax.objectives.blocks import in_blocks
 from rdd_jax.objectives.cells import laid
 from rdd_jax.types import Batch, Losses, PRNGKey, Synthetic
 

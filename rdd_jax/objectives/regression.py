@@ -27,9 +27,9 @@ from jaxtyping import Array, Float
 from rdd_jax.contracts import Objective
 from rdd_jax.errors import choose
 from rdd_jax.kernels import krr
+from rdd_jax.kernels.blocks import in_blocks
 from rdd_jax.networks import Network
 from rdd_jax.networks.training import cross_entropy, squared_error
-from rdd_jax.objectives.blocks import in_blocks
 from rdd_jax.types import Batch, Losses, PRNGKey, Synthetic
 
 __all__ = [

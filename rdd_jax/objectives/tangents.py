@@ -37,10 +37,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from rdd_jax.errors import InputError
 from rdd_jax.kernels import krr
-from rdd_jax.networks import Network
-from rdd_jax.objectives.blocks import in_blocks
+from rdd_jax.kernels.blocks import in_blocks
+from rdd_jax.kernels.finite import output_gradients
+from rdd_jax.networks import Network, check_apart
 from rdd_jax.objectives.regression import Regression
 from rdd_jax.types import Synthetic
 
@@ -62,11 +62,7 @@ def on_tangents(
     Raises:
       InputError: a network that normalises over a batch, in which an output depends on more than its own image.
     """
-    if network.settle is not None:
-        raise InputError(
-            "norm 'batch' couples the images of a batch, and a network cannot be linearised image by image: use norm "
-            "'instance' or 'none'"
-        )
+    check_apart(network)
 
     def predict(model: Any, synthetic: Synthetic, images: Array) -> Array:
         push, pull = _tangents(network, model, synthetic.images)
@@ -105,13 +101,7 @@ def _tangents(network: Network, model: Any, images: Array) -> tuple[Callable, Ca
 
 def _factor(network: Network, model: Any, images: Array, ridge: Array) -> Float[Array, "mk mk"]:
     """The Cholesky factor of the tangent kernel and the ridge."""
-
-    def rows(image: Array) -> Array:
-        outputs, pull = jax.vjp(lambda variables: network.apply(variables, image[None])[0], model)
-        (found,) = jax.vmap(pull)(jnp.eye(len(outputs), dtype=outputs.dtype))
-        return jnp.concatenate([leaf.reshape(len(outputs), -1) for leaf in jax.tree.leaves(found)], 1)
-
-    jacobian = jax.lax.map(rows, images)
+    jacobian = jax.lax.map(lambda image: output_gradients(network.apply, model, image), images)
     jacobian = jacobian.reshape(-1, jacobian.shape[-1])
     gram = jacobian @ jacobian.T
     return jnp.linalg.cholesky(gram + ridge * jnp.eye(len(gram), dtype=gram.dtype))
