@@ -212,7 +212,8 @@ def table() -> None:
     """Prints the Markdown tables of ``experiments/README.md``, in %, mean ± sample standard deviation over seeds."""
     names = [name for name in DATA if _seeds(name)]
     _worth(names)
-    _worth([name for name in names if _seeds(name, "dm ")], "dm ")
+    if through := [name for name in names if _seeds(name, "dm ")]:
+        _worth(through, "dm ")
     _sight(names)
     _regret(names)
 
