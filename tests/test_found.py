@@ -1,5 +1,6 @@
 """``rdd groups``: what is found is written, told and shown; and ``--grouping FILE``, which takes it back."""
 
+import importlib
 import json
 import re
 from typing import NamedTuple
@@ -16,10 +17,11 @@ from rdd_jax.app.report import looked_at, matched
 from rdd_jax.app.sections import GroupOptions
 from rdd_jax.datasets import load, prepare
 from rdd_jax.files import read_npz
-from rdd_jax.grouping import Grouping
+from rdd_jax.grouping import Grouping, kmeans, texture
 from rdd_jax.types import Data, Groups
 
 SHIFT = ["digits", "--shift", "rare-invert"]
+discovering = importlib.import_module("rdd_jax.grouping.discovered")  # the package has a function of that name
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +31,9 @@ def made(tmp_path_factory):
     import io
 
     out = tmp_path_factory.mktemp("found") / "new" / "groups"
-    with contextlib.redirect_stdout(io.StringIO()) as shown:
+    with contextlib.redirect_stdout(io.StringIO()) as shown, pytest.MonkeyPatch.context() as patch:
+        # Without networks, which take long.
+        patch.setattr(discovering, "views", lambda: {"kmeans:texture": kmeans(texture())})
         assert main(["groups", *SHIFT, "--out", str(out)]) == 0
     return out, shown.getvalue()
 

@@ -245,9 +245,7 @@ class OptimiserOptions:
 class KernelOptions:
     """The kernel."""
 
-    kernel: Annotated[str, one_of(KERNELS, "of infinitely wide networks, or of random finite ones (network-*)")] = (
-        "fc-ntk"
-    )
+    kernel: Annotated[str, one_of(KERNELS, "of infinitely wide networks, or of random ones: network-*")] = "fc-ntk"
     depth: Annotated[int, count("its hidden layers; of conv-* and convnet: blocks", most=100)] = 1
     kernel_network: Annotated[str, one_of(NETWORKS, "of network-*; convnet has no norm here")] = "convnet"
     kernel_width: Annotated[int, count("of network-*: of convnet and mlp")] = 128

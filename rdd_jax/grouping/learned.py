@@ -53,10 +53,10 @@ def network(width: int = 32, epochs: int = 2, seed: int = 0) -> Features:
         images = subject.images
         depth = max(1, min(3, int(np.log2(min(images.shape[1:3])))))
         model = convnet(subject.classes, depth, width)
-        order, half = np.random.default_rng(seed).permutation(len(images)), len(images) // 2
+        halves = np.array_split(np.random.default_rng(seed).permutation(len(images)), 2)
         found = []
         for number in each(range(2), lambda number: f"network {number + 1} of 2"):
-            rows = np.sort(order[number * half :][: min(MOST, half)])  # as many in both: compiled once
+            rows = np.sort(halves[number][:MOST])
             taught = Synthetic(
                 jnp.concatenate([jnp.asarray(part) for part in blocks(_small, images[rows])]),
                 jax.nn.one_hot(subject.labels[rows], subject.classes),
