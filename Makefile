@@ -39,7 +39,8 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -qq --upgrade pip
-	$(BIN)/python -m pip install -qq --constraint constraints.txt --editable '.[test,docs,experiments]'
+	# Without compiling it all: Python compiles what it imports.
+	$(BIN)/python -m pip install -qq --no-compile --constraint constraints.txt --editable '.[test,docs,experiments]'
 	$(BIN)/python -m pip install -qq --no-deps neural-tangents==0.6.5
 	touch $(READY)
 

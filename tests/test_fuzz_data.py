@@ -197,7 +197,7 @@ images = st.sampled_from([IMAGES, IMAGES / 255.0, IMAGES * 1.0, IMAGES[..., 0]])
 
 
 @pytest.mark.parametrize("loader", LOADERS)
-@settings(max_examples=round(40 * TIMES), deadline=None, derandomize=True)
+@settings(max_examples=round(20 * TIMES), deadline=None, derandomize=True)
 @given(data=st.data())
 def test_any_arrays_are_read_or_refused_by_name(loader, data, tmp_path_factory):
     write, read = LOADERS[loader]

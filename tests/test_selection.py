@@ -277,10 +277,10 @@ def test_cholesky_takes_what_the_pivots_before_do_not_explain():
 @pytest.mark.slow
 def test_random_pivots_are_drawn_by_what_is_left():
     images, kernel = problem(6).images, fc_ntk()
-    first = [cholesky(kernel, images, 2, np.random.default_rng(seed))[0] for seed in range(1000)]
+    first = [cholesky(kernel, images, 2, np.random.default_rng(seed))[0] for seed in range(500)]
     diagonal = np.diag(gram_matrix(kernel, images))
-    counts = np.bincount([pivots[0] for pivots in first], minlength=6) / 1000
-    np.testing.assert_allclose(counts, diagonal / diagonal.sum(), atol=0.05)
+    counts = np.bincount([pivots[0] for pivots in first], minlength=6) / 500
+    np.testing.assert_allclose(counts, diagonal / diagonal.sum(), atol=0.07)
     assert all(pivots[0] != pivots[1] for pivots in first)
 
 
