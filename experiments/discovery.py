@@ -13,8 +13,9 @@ two cores, a set a quarter of one.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from statistics import mean, median
 from typing import Any, Literal
@@ -129,44 +130,37 @@ def _kept(grouping: Grouping, name: str, seen: dict[str, Groups]) -> Grouping:
 def ways(name: str, seed: int) -> Iterator[tuple[str, Method]]:
     """``(way, configuration)``; the groups have to be found."""
     data = DATA[name]
-    folder = FOLDER / name / str(seed)
     yield "plain", _method(data, seed, {})
     if "shift" in data or "groups_from" in data:
         yield "true", _method(data, seed, TRUE)
     for which in [CHOICE, *(views() if seed == 0 else ())]:
-        yield which, _method(data, seed, {"robust": True, "grouping": str((folder / f"{which}.npz").absolute())})
+        yield which, _method(data, seed, _protecting(name, seed, which))
 
 
-def run(only: str, seeds: int) -> None:
+def ways_of_networks(name: str, seed: int) -> Iterator[tuple[str, Method]]:
+    """The same for DM: plain, by the groups that were found, by the true ones."""
+    found = _protecting(name, seed, CHOICE)
+    for way, options in {"plain": {}, CHOICE: found, "true": {"robust": True, "grouping": "labels"}}.items():
+        yield f"dm {way}", configured(BY_DM, seed=seed, **DATA[name], **options)
+
+
+def _protecting(name: str, seed: int, which: str) -> dict[str, Any]:
+    """The options that protect what was found."""
+    return {"robust": True, "grouping": str((FOLDER / name / str(seed) / f"{which}.npz").absolute())}
+
+
+def run(names: Iterable[str], seeds: int, listed: Callable[[str, int], Iterator[tuple[str, Method]]]) -> None:
     """Finds and distils what is not there, one seed after the other; interrupted runs are resumed."""
     from rdd_jax.app.distilling import distill
 
-    for seed in range(seeds):
-        for name in filter(lambda name: only in name, DATA):
-            find(name, seed)
-            for way, config in ways(name, seed):
-                folder = FOLDER / name / str(seed) / way
-                if not (folder / "report.json").exists():
-                    report = distill(config, folder, resume=(folder / "config.json").exists()).report
-                    told = {key: round(value, 1) for key, value in _measured(report).items()}
-                    print(f"{name} | {seed} | {way} | {told}", flush=True)
-
-
-def networks(only: str, seeds: int) -> None:
-    """Distils the data sets of `THROUGH_NETWORKS` by DM: plain, by the groups that were found, by the true ones."""
-    from rdd_jax.app.distilling import distill
-
-    for seed in range(seeds):
-        for name in filter(lambda name: only in name, THROUGH_NETWORKS):
-            find(name, seed)
-            found = {"robust": True, "grouping": str((FOLDER / name / str(seed) / f"{CHOICE}.npz").absolute())}
-            for way, options in {"plain": {}, CHOICE: found, "true": {"robust": True, "grouping": "labels"}}.items():
-                folder = FOLDER / name / str(seed) / f"dm {way}"
-                if not (folder / "report.json").exists():
-                    config = configured(BY_DM, seed=seed, **DATA[name], **options)
-                    report = distill(config, folder, resume=(folder / "config.json").exists()).report
-                    told = {key: round(value, 1) for key, value in _measured(report).items()}
-                    print(f"{name} | {seed} | dm {way} | {told}", flush=True)
+    for seed, name in product(range(seeds), names):
+        find(name, seed)
+        for way, config in listed(name, seed):
+            folder = FOLDER / name / str(seed) / way
+            if not (folder / "report.json").exists():
+                report = distill(config, folder, resume=(folder / "config.json").exists()).report
+                told = {key: round(value, 1) for key, value in _measured(report).items()}
+                print(f"{name} | {seed} | {way} | {told}", flush=True)
 
 
 # --- tables ------------------------------------------------------------------------------------------
@@ -290,12 +284,11 @@ class Command:
 
 
 def main(command: Command) -> None:
-    if command.what == "run":
-        run(command.only, command.seeds)
-    elif command.what == "networks":
-        networks(command.only, command.seeds)
-    else:
+    if command.what == "table":
         table()
+        return
+    names, listed = (DATA, ways) if command.what == "run" else (THROUGH_NETWORKS, ways_of_networks)
+    run([name for name in names if command.only in name], command.seeds, listed)
 
 
 if __name__ == "__main__":

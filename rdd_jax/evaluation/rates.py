@@ -35,8 +35,8 @@ def with_rates(
 
     rates = {}
     for network in networks:
-        own = replace(recipe.of(network), learning_rate=recipe.learning_rate)
-        tried = [replace(own, learning_rate=float(f"{recipe.learning_rate * factor:.3g}")) for factor in FACTORS]
+        own = replace(recipe, network=network, rates="")
+        tried = [replace(own, learning_rate=float(f"{own.learning_rate * factor:.3g}")) for factor in FACTORS]
         best = max(each(tried, lambda one: f"{one.network} at {one.learning_rate:g}"), key=reached)
         rates[network] = best.learning_rate
     return replace(recipe, rates=" ".join(f"{name}:{rate:g}" for name, rate in rates.items()))

@@ -89,8 +89,9 @@ def _self_train(
     `FITTED` examples take part at most; both last models together tell the others.
     """
     few, images = sample(len(points)), points[:, None, None, :]
-    describe = nystroem_map(fc_ntk(), images[few], 500, seed)
-    mapped = np.concatenate(list(blocks(describe, images[few], 4096)))
+    taught = images[few]
+    describe = nystroem_map(fc_ntk(), taught, 500, seed)
+    mapped = np.concatenate(list(blocks(describe, taught, 4096)))
     code, flow, model = _taught(mapped, labels[few], classes, seed, rounds)
     if len(code) == len(points):
         return code, flow
