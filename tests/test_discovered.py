@@ -8,6 +8,7 @@ import pytest
 
 from rdd_jax.grouping import Candidate, Groups, Subject, discovered, kmeans, listed, spurious
 from rdd_jax.grouping import trial as trials
+from rdd_jax.grouping.features import pixels
 from rdd_jax.grouping.reweighted import Part, reweighted, solve
 from rdd_jax.grouping.trial import Trial, View
 
@@ -236,13 +237,35 @@ def test_the_sharper_of_two_that_are_as_simple_wins_where_it_is_worth_more():
 
 
 def test_shares_are_in_proportion_to_what_each_takes_alone():
-    cell = np.zeros(4, np.int32)
-    views = [View(Groups(cell, 1), cell, 1, attribute) for attribute in (True, False, False)]
-    shares = lambda *which: [(part.share, part.sharpness) for part in module._parts([views[i] for i in which], 20.0)]  # noqa: E731
-    assert shares(0) == [(1.0, 5.0)]
-    assert shares(1) == [(0.5, 20.0)]
-    assert shares(1, 2) == [(0.25, 20.0), (0.25, 20.0)]
-    assert shares(0, 1, 2) == [(0.5, 5.0), (0.25, 20.0), (0.25, 20.0)]
+    cell = np.arange(4, dtype=np.int32) % 3
+    bare = View(Groups(cell, 3), cell, 3, attribute=False)
+    views = [bare._replace(attribute=True), bare, bare._replace(apart=cell // 2)]
+
+    def shares(*which):
+        return [(part.share, part.size, part.sharpness) for part in module._parts([views[i] for i in which], 20.0)]
+
+    assert shares(0) == [(1.0, 3, 5.0)]
+    assert shares(1) == [(0.5, 3, 20.0)]
+    assert shares(1, 1) == [(0.25, 3, 20.0)] * 2
+    assert shares(0, 1, 1) == [(0.5, 3, 5.0), (0.25, 3, 20.0), (0.25, 3, 20.0)]
+    # What a gap sets apart has a share beside the pieces.
+    assert shares(2) == [(0.5, 3, 20.0), (0.25, 2, 5.0)]
+    np.testing.assert_allclose(shares(1, 2), [(0.3, 3, 20), (0.3, 3, 20), (0.15, 2, 5)])
+
+
+def test_groups_that_a_gap_sets_apart_are_protected_as_such():
+    """Two far clusters in one of two classes: each of the three cells has a say of its own."""
+    rng = np.random.default_rng(0)
+    labels = (np.arange(600) % 2).astype(np.int32)
+    x = rng.normal(0, 0.1, 600) + np.where((labels == 1) & (np.arange(600) % 20 == 1), 5.0, 0.0)
+    subject = points_of(np.stack([x, np.zeros(600)], 1), labels)
+    view = module._view(kmeans(pixels, pieces=4), 0, subject)
+    assert len(np.unique(view.apart)) == 3
+    assert len(np.unique(view.cell)) > 3
+    np.testing.assert_array_equal(view.apart // view.shown.size, labels)
+    np.testing.assert_array_equal(view.apart % view.shown.size, view.shown.code)
+    near = points_of(rng.normal(0, 0.1, (600, 2)), labels)
+    assert module._view(kmeans(pixels, pieces=4), 0, near).apart is None
 
 
 # --- the trial ---------------------------------------------------------------------------------------

@@ -298,6 +298,7 @@ def test_a_network_has_the_rate_that_is_known_for_it():
         ("mlp:fast", "rates hold 'mlp:fast': give NAME:RATE"),
         ("mlp:0", "rates hold 'mlp:0': a rate must be at least"),
         ("mlp:nan", "rates hold 'mlp:nan'"),
+        ("mlp:0.1 lenet:0.1 mlp:0.2", "rates hold mlp twice"),
     ],
 )
 def test_rates_that_are_none_are_refused(rates, message):

@@ -65,10 +65,10 @@ def _builder(name: str):
         broken = next((file for file in sorted(folder.rglob("*.json")) if not _is_json(file)), folder)
         raise _damaged(name, str(broken), error) from error
     if not builder.info.splits:
-        where = f"data_dir={directory!r}" if directory else ""
+        where = f", data_dir={directory!r}" if directory else ""
         raise InputError(
             f"TFDS set {name!r} is not prepared under {builder.data_path.parent.parent}: prepare it once with "
-            f'`python -c "import tensorflow_datasets as tfds; tfds.builder({name!r}, {where})'
+            f'`python -c "import tensorflow_datasets as tfds; tfds.builder({name!r}{where})'
             ".download_and_prepare(file_format='array_record')\"`, or set TFDS_DATA_DIR"
         )
     return builder

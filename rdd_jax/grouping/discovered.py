@@ -33,13 +33,14 @@ VALUES = 1.5
 """Effective number of the values of an attribute, the exponential of their entropy: with fewer it sets one class apart
 from the others, such as thin strokes the digit 1, and stands in for none."""
 
-PROTECT = 0.5
-"""Share of the risk that is over clusters; attributes that stand in for the class take the whole, or the shortcut
-stays."""
+PROTECT, APART = 0.5, 0.25
+"""Shares of the risk: over the pieces of clusters, and over the groups that a gap sets apart from the rest of their
+class. Pieces alone hold every hard part of a class, and the group, cut into several, too lightly; groups alone
+nothing that no gap sets apart. Attributes that stand in for the class take the whole, or the shortcut stays."""
 
 SHARPNESS = (5.0, 20.0)
-"""Of the risk over clusters, in 1 / loss: both are tried. Where classes are hard to tell apart the sharper one costs
-the average; where they are not, it is what protects a rare piece among hundreds. Attributes have the first."""
+"""Of the risk over pieces, in 1 / loss: both are tried. Where classes are hard to tell apart the sharper one costs the
+average; where they are not, it is what protects a rare piece among hundreds. Attributes and groups have the first."""
 
 SIMPLER = 0.75
 """A candidate of fewer views, or an attribute, wins where it gains this much of what the best does."""
@@ -70,14 +71,15 @@ def discovered(groupings: Mapping[str, Grouping] | None = None) -> Grouping:
     which the plain model does worst where it was fitted. A view whose hard cells are no harder than the average on the
     other half, by `SURE` standard errors, saw nothing, nor did one that leaves every class in one piece. The others,
     and all sets of them, are candidates: a model is fitted under a risk with a share for each, over the values of an
-    attribute or the *pieces* of clusters (`reweighted`). Its **gain** is what the mean accuracy of the hard cells rises
-    by over the plain model's, the mean over *all* views that saw something, so that protecting what one saw may not
-    hurt what another did; its **cost** is what the average accuracy falls by.
+    attribute, or over the *pieces* of clusters and the groups that a gap sets apart (`reweighted`). Its **gain** is
+    what the mean accuracy of the hard cells rises by over the plain model's, the mean over *all* views that saw
+    something, so that protecting what one saw may not hurt what another did; its **cost** is what the average accuracy
+    falls by.
 
     The candidate of the largest gain less cost is chosen, or one that gains `SIMPLER` of it and has fewer views, or is
     an attribute: that is the same in every class, also where it is too rare to be found alone. What is worth less than
     `WORTH`, or gains less than `SURE` standard errors, is out, and so are clusters that cost more than `COST` standard
-    errors; with none left the run is the plain one.
+    errors. With none left, the candidates are tried by their pieces alone; then the run is the plain one.
 
     The groups that are given back are the chosen ones crossed, clusters joined where no gap lies between them: what a
     person would call a group. What protects them is ``weight``: how much every example counts under the risk over the
@@ -98,17 +100,14 @@ def discovered(groupings: Mapping[str, Grouping] | None = None) -> Grouping:
         if not found:
             return nothing
         trial = Trial(subject, list(found.values()), seed)
-        blind = [name for name, gap in zip(found, trial.gaps, strict=True) if not gap]
-        told: dict[_Key, Candidate] = {
-            ((name,), SHARPNESS[0]): Candidate(name, len(np.unique(found[name].cell)), SHARPNESS[0]) for name in blind
-        }
+        blind = {name: view for (name, view), gap in zip(found.items(), trial.gaps, strict=True) if not gap}
+        unseen = [Candidate(name, len(np.unique(view.cell)), SHARPNESS[0]) for name, view in blind.items()]
         found = {name: view for name, view in found.items() if name not in blind}
-        for names, sharpness in each(_candidates(found), lambda key: f"trial of {'+'.join(key[0])}"):
-            parts = _parts([found[name] for name in names], sharpness)
-            told[names, sharpness] = trial.candidate("+".join(names), parts, sharpness)
-        attributes = {name for name, view in found.items() if view.attribute}
-        best = _best(told, attributes)
-        rows = tuple(row._replace(chosen=key == best) for key, row in told.items())
+        told, best = _tried(trial, found)
+        if best is None and any(view.apart is not None for view in found.values()):
+            found = {name: view._replace(apart=None) for name, view in found.items()}
+            told, best = _tried(trial, found)
+        rows = (*unseen, *(row._replace(chosen=key == best) for key, row in told.items()))
         if best is None:
             return nothing._replace(evidence=rows)
         kept = [found[name] for name in best[0]]
@@ -119,6 +118,15 @@ def discovered(groupings: Mapping[str, Grouping] | None = None) -> Grouping:
 
 
 _Key = tuple[tuple[str, ...], float]
+
+
+def _tried(trial: Trial, found: Mapping[str, View]) -> tuple[dict[_Key, Candidate], _Key | None]:
+    """What the trial told of all candidates, and the best of them."""
+    told = {}
+    for names, sharpness in each(_candidates(found), lambda key: f"trial of {'+'.join(key[0])}"):
+        parts = _parts([found[name] for name in names], sharpness)
+        told[names, sharpness] = trial.candidate("+".join(names), parts, sharpness)
+    return told, _best(told, {name for name, view in found.items() if view.attribute})
 
 
 def _candidates(found: Mapping[str, View]) -> list[_Key]:
@@ -132,12 +140,21 @@ def _candidates(found: Mapping[str, View]) -> list[_Key]:
 
 
 def _parts(views: Sequence[View], sharpness: float) -> list[Part]:
-    """The parts of the risk: together as large as the largest alone, each in proportion to what it would take alone."""
-    alone = [1.0 if view.attribute else PROTECT for view in views]
-    return [
-        Part(view.cell, view.size, max(alone) * own / sum(alone), SHARPNESS[0] if view.attribute else sharpness)
-        for view, own in zip(views, alone, strict=True)
-    ]
+    """The parts of the risk: as large as those of the largest view, each in proportion to what it has alone."""
+    alone = [_alone(view, sharpness) for view in views]
+    totals = [sum(part.share for part in parts) for parts in alone]
+    scale = max(totals) / sum(totals)
+    return [part._replace(share=scale * part.share) for parts in alone for part in parts]
+
+
+def _alone(view: View, sharpness: float) -> list[Part]:
+    """The parts of a view that is the only one."""
+    if view.attribute:
+        return [Part(view.cell, view.size, 1.0, SHARPNESS[0])]
+    pieces = Part(view.cell, view.size, PROTECT, sharpness)
+    if view.apart is None:
+        return [pieces]
+    return [pieces, Part(view.apart, int(view.apart.max()) + 1, APART, SHARPNESS[0])]
 
 
 def _view(grouping: Grouping, seed: int, subject: Subject) -> View | None:
@@ -152,7 +169,9 @@ def _view(grouping: Grouping, seed: int, subject: Subject) -> View | None:
         fine = _merged(Groups(pieces, int(pieces.max()) + 1), subject, LEAST_CELL)
     if fine.size == 1:
         return None
-    return View(shown, subject.labels * fine.size + fine.code, subject.classes * fine.size, grouping.attribute)
+    cell = lambda groups: subject.labels * groups.size + groups.code  # noqa: E731
+    apart = None if grouping.attribute or shown.size == 1 else cell(shown)
+    return View(shown, cell(fine), subject.classes * fine.size, grouping.attribute, apart)
 
 
 def _values(groups: Groups, subject: Subject) -> Groups:

@@ -55,12 +55,19 @@ class Candidate(NamedTuple):
 
 
 class View(NamedTuple):
-    """What a grouping found: groups to be shown, and the cells ``[n]`` that a risk is over."""
+    """What a grouping found.
+
+    Attributes:
+      shown: the groups to be shown.
+      cell: of every example, below ``size``: what a risk is over, the values of an attribute or pieces of clusters.
+      apart: of every example, its class and shown group, where these are clusters that a gap sets apart; else None.
+    """
 
     shown: Groups
     cell: Int[np.ndarray, " n"]
     size: int
     attribute: bool
+    apart: Int[np.ndarray, " n"] | None = None
 
 
 class Trial:

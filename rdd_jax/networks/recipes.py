@@ -142,6 +142,8 @@ def _rates(words: str) -> dict[str, float]:
     for word in words.split():
         name, _, text = word.partition(":")
         check_one_of("network of rates", name, NETWORKS)
+        if name in found:
+            raise InputError(f"rates hold {name} twice: give it one rate")
         try:
             found[name] = float(text)
         except ValueError as error:
