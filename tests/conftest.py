@@ -7,9 +7,9 @@ from pathlib import Path
 # Before NumPy: idle OpenBLAS threads spin on the cores that the other worker's tests want.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 # Tests compile much and compute little: XLA's own passes as ever, LLVM's left out and the older emitters, which are
-# quicker to compile. Half of the time of a test.
+# quicker to compile, by one thread, since the other core has tests of its own. Half of the time of a test.
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
-os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
+os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
 
 import jax
 import pytest
@@ -47,6 +47,14 @@ def quick_discovery(monkeypatch):
     """Networks that `discovered` looks with take few steps, and a trial of it a tenth of a second."""
     monkeypatch.setattr("rdd_jax.grouping.learned.LEAST_STEPS", 20)
     monkeypatch.setattr("rdd_jax.grouping.trial.Trial.LANDMARKS", 60)
+
+
+@pytest.fixture(scope="module")
+def quick_certificate():
+    """Certificates by the span of few examples: a fifth of them, and a hundredth of the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("rdd_jax.selection.certificate.LANDMARKS", 200)
+        yield
 
 
 @pytest.fixture

@@ -22,6 +22,8 @@ from rdd_jax.objectives import kip
 from rdd_jax.saving import load_set
 from rdd_jax.types import Synthetic
 
+pytestmark = pytest.mark.usefixtures("quick_certificate")
+
 QUICK = {"data": "digits", "ipc": 1, "steps": 20, "batch": 200, "seeds": 2, "checkpoint-every": 10}
 
 

@@ -22,6 +22,8 @@ from rdd_jax.grouping import Grouping, Groups
 from rdd_jax.networks.recipes import Recipe
 from rdd_jax.types import Data
 
+pytestmark = pytest.mark.usefixtures("quick_certificate")
+
 discovering = importlib.import_module("rdd_jax.grouping.discovered")  # the package has a function of that name
 
 CONFIG = configured(

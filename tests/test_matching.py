@@ -174,8 +174,8 @@ def test_both_sides_get_the_same_transform(name):
     _, batch = problem(dtype=jnp.float32)
     batch = batch.replace(weight=jnp.ones_like(batch.weight))
     same, variables = Synthetic(batch.images, batch.labels), variables_of(network, jnp.float32)
-    objective = make(name, network, augment=augment.dsa(shared=True))
-    apart = make(name, network, augment=augment.dsa(shared=False))
+    objective = jax.jit(make(name, network, augment=augment.dsa(shared=True)))
+    apart = jax.jit(make(name, network, augment=augment.dsa(shared=False)))
     for key in jax.random.split(KEY, 3):
         np.testing.assert_allclose(objective(key, variables, same, batch).value, 0, atol=1e-3)
     # Drawn by image, the transforms of equal sets in equal order are equal too; in another order they are not.

@@ -14,6 +14,8 @@ from rdd_jax.checks import are_distributions
 from rdd_jax.errors import InputError
 from rdd_jax.grouping import spurious, texture
 
+pytestmark = pytest.mark.usefixtures("quick_certificate")
+
 discovering = importlib.import_module("rdd_jax.grouping.discovered")  # the package has a function of that name
 
 SMALL = {
@@ -34,7 +36,7 @@ CONVNET = {"network": "convnet", "net_depth": 1, "net_width": 8}
 WAYS = {
     "dc": {},
     "dm": CONVNET,
-    "rdd": {"net_steps": 4, "siamese": "crop"},
+    "rdd": {"net_steps": 4, "siamese": "crop", "shift": "two-colours", "grouping": "labels", "net_groups": "data"},
     "dc, taught, squared": {"net_period": 4, "net_pool": 2, "net_epochs": 2, "distance": "squared", "lr": 0.5},
     "dm, robust": {
         "shift": "two-colours",
@@ -42,13 +44,6 @@ WAYS = {
         "learners": "convnet",
         **CONVNET,
         "recipe": "dc,depth=1,width=8,epochs=60",
-    },
-    "rdd, groups of the data": {
-        "shift": "two-colours",
-        "grouping": "labels",
-        "net_groups": "data",
-        "net_steps": 4,
-        "siamese": "none",
     },
     "dsa, soft labels": {"labels": "soft"},
     "dc, robust, nearest, several in one": {

@@ -13,6 +13,8 @@ from rdd_jax.app.sections import SplitsOptions
 from rdd_jax.files import read_npz
 from rdd_jax.selection import SCORES, SELECTIONS
 
+pytestmark = pytest.mark.usefixtures("quick_certificate")
+
 
 def select(*arguments):
     ipc = [] if "--ipc" in arguments else ["--ipc", "3"]
@@ -24,7 +26,7 @@ def read(file):
 
 
 @pytest.fixture(scope="module")
-def coreset(tmp_path_factory):
+def coreset(tmp_path_factory, quick_certificate):
     out = tmp_path_factory.mktemp("coreset") / "new" / "set.npz"
     assert select("--draw", "independent", "--eps", "0.4", "--out", out) == 0
     return out
