@@ -82,8 +82,8 @@ def discovered(groupings: Mapping[str, Grouping] | None = None) -> Grouping:
     errors. With none left, the candidates are tried by their pieces alone; then the run is the plain one.
 
     The groups that are given back are the chosen ones crossed, clusters joined where no gap lies between them: what a
-    person would call a group. What protects them is ``weight``: how much every example counts under the risk over the
-    uncrossed, unjoined pieces, in which a rare group need not be found as one. ``evidence`` has a `Candidate` for each.
+    person would call a group. What protects them is ``weight``: how much every example counts under that risk, in which
+    a rare group need not be found as one. ``evidence`` has a `Candidate` for each that was tried last.
 
     Args:
       groupings: by name; default attributes by texture (`spurious`), and clusters by texture (`kmeans`) and by
