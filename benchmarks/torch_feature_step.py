@@ -1,4 +1,4 @@
-"""The PyTorch side of `benchmarks.feature_step`: one step of FRePo as its released code takes it.
+"""The PyTorch side of `benchmarks.feature_step`: one step of FRePo, written plainly.
 
 The features of 2 x ``ipc`` synthetic images a class (mirror images too) with their graph and of ``batch`` real ones
 without, kernel ridge regression, half the squared error less the label margin, its gradient to images and labels, Adam;

@@ -35,8 +35,9 @@ from the others, such as thin strokes the digit 1, and stands in for none."""
 
 PROTECT, APART = 0.5, 0.25
 """Shares of the risk: over the pieces of clusters, and over the groups that a gap sets apart from the rest of their
-class. Pieces alone hold every hard part of a class, and the group, cut into several, too lightly; groups alone
-nothing that no gap sets apart. Attributes that stand in for the class take the whole, or the shortcut stays."""
+class. Pieces alone protect every hard part of a class, but such a group too lightly, since it is cut into several;
+groups alone protect nothing that no gap sets apart. Attributes that stand in for the class take the whole, or the
+shortcut stays."""
 
 SHARPNESS = (5.0, 20.0)
 """Of the risk over pieces, in 1 / loss: both are tried. Where classes are hard to tell apart the sharper one costs the
