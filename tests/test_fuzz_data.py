@@ -13,6 +13,7 @@ import resource
 import shutil
 import warnings
 import zipfile
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -277,12 +278,20 @@ DAMAGE = {
 }
 
 
-def broken(how, rng, folder):
+def emptied(folder):
+    """Leaves nothing that can be read, whichever names TensorStore drew for its files."""
+    for file in folder.rglob("*"):
+        if file.is_file():
+            file.write_bytes(b"")
+
+
+def broken(how, rng, newest):
     """Damages one file of the newest checkpoint, or of the older one now and then."""
-    step = sorted(child.name for child in folder.iterdir())[-1 if rng.random() < 0.8 else 0]
-    files = sorted(file for file in (folder / step).rglob("*") if file.is_file())
-    others = sorted(file for file in folder.rglob("*") if file.is_file())
-    DAMAGE[how](rng, files[rng.integers(len(files))], others)
+    steps = sorted(newest.parent.iterdir())
+    files = sorted(file for file in steps[-1 if rng.random() < 0.8 else 0].rglob("*") if file.is_file())
+    file = files[rng.integers(len(files))]
+    others = sorted(other for other in newest.parent.rglob("*") if other.is_file() and other != file)
+    DAMAGE[how](rng, file, others)
 
 
 # TensorStore's threads go on for a while after Orbax has raised, and then find nobody to tell.
@@ -295,7 +304,7 @@ def test_a_damaged_checkpoint_is_as_it_was_or_refused_by_name(how, whole, tmp_pa
     rng, refused, folder = np.random.default_rng(0), [], tmp_path / "checkpoints"
     for _ in range(round(15 * TIMES)):
         shutil.copytree(whole, folder)
-        broken(how, rng, folder)
+        broken(how, rng, folder / "2")
         try:
             assert restored(folder) in (1, 2)
         except InputError as error:
@@ -317,11 +326,12 @@ def test_damaged_runs_resume_to_the_same_bytes_or_are_refused_in_a_line(tmp_path
     for name in ("report.json", "synthetic.npz"):
         (out / name).unlink()
     rng, codes = np.random.default_rng(1), []
-    kinds = [*DAMAGE] * round(TIMES) if TIMES > 1 else ["a bit flipped", "cut", "its folder deleted"]
-    for how in kinds:
+    random = [*DAMAGE] * round(TIMES) if TIMES > 1 else ["a bit flipped"]
+    damages = [emptied, shutil.rmtree, *(partial(broken, how, rng) for how in random)]
+    for damage in damages:
         one = tmp_path / "one"
         shutil.copytree(out, one)
-        broken(how, rng, one / "checkpoints")
+        damage(one / "checkpoints" / "4")
         capsys.readouterr()
         codes.append(main(["distill", "--resume", str(one)]))
         if codes[-1] == 2:

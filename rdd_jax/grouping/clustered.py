@@ -34,6 +34,9 @@ FINE_PIECES, FINE_PIECE, FINE_GAP = 40, 135, 4.0
 with a smaller gap classes of CIFAR-10 and MNIST fall into hundreds of pieces, with one above 4.2 turned and rare digits
 are joined to others."""
 
+MOST_PIECES = 100
+"""Cutting a class of 100,000 by `FINE_PIECE` would take minutes and give more groups than a risk can tell apart."""
+
 
 def kmeans(
     features: Features | None = None,
@@ -58,7 +61,7 @@ def kmeans(
       features: default `features.texture`.
       k: clusters a class.
       pieces: clusters that a class is cut into before they are joined, fewer where they would have under
-        `LEAST_PIECE` examples; ``largest``: more where they would have above so many.
+        `LEAST_PIECE` examples; ``largest``: more, at most `MOST_PIECES`, where they would have above so many.
       temperature: above 0 the assignment is soft: each example's cluster is drawn with probability proportional to
         :math:`\exp(-d_j^2 / (2 T v))`, ``d_j`` the distance to centre ``j`` and ``v`` the mean squared distance to
         the nearest, anew whenever the grouping is refitted.
@@ -74,7 +77,8 @@ def kmeans(
     def fit(seed: int, subject: Subject) -> Groups:
         points, labels = subject.described(features), subject.labels
         smallest = int(np.bincount(labels, minlength=subject.classes).min())
-        count = k or max(1, min(max(pieces, smallest // (largest or smallest)), smallest // LEAST_PIECE))
+        finer = min(smallest // (largest or smallest), MOST_PIECES)
+        count = k or max(1, min(max(pieces, finer), smallest // LEAST_PIECE))
         found = kmeans_within(jax.random.key(seed), points, labels, subject.classes, count, restarts=RESTARTS)
         code = np.array(found.assignment, np.int32)
         if temperature > 0:
