@@ -499,6 +499,12 @@ def test_one_connected_cloud_of_any_shape_is_one_group(make, seed):
     assert not found_within(make(seed), seed=seed).any()
 
 
+@pytest.mark.parametrize("largest, pieces", [(None, 10), (100, 26), (10, 100)])
+def test_large_classes_are_cut_finer_but_not_without_end(largest, pieces):
+    found = grouping.kmeans(pixels, gap=1e3, largest=largest).fit(0, subject_of(gaussian(0, 2600)))
+    assert found.pieces.max() + 1 == pieces
+
+
 def test_a_smaller_gap_finds_more_groups():
     assert len(partition(found_within(gaussian(0), gap=1.0))) > 1
     assert not found_within(two_blobs(0)[0], gap=1e3).any()
