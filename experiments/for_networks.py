@@ -1,0 +1,109 @@
+"""Sets that networks learn from: the same set under DSA's recipe and its own, at the time that two cores take.
+
+    python -m experiments.for_networks run --only cifar10-10    # cells whose name starts so; all by default
+    python -m experiments.for_networks table
+
+A cell ``DATA-IPC/NAME/SEED`` is a run folder under ``runs/for-networks``, kept when it ends; the script can be stopped
+and started again at any time. The set is scored by a ConvNet-3-128 with instance norm under DSA's recipe (1,000 epochs,
+augmented), beside which DC's recipe stands, and by networks under the recipe that the set carries. Steps are what fits
+into the minutes that a cell names, on two idle cores; rates and widths by the validation split of CIFAR-10, seed 0.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import tyro
+
+from experiments.tables import spread
+from rdd_jax.app.commands import Evaluate
+from rdd_jax.app.methods import Method, configured
+from rdd_jax.app.sections import EvaluationOptions
+from rdd_jax.files import write_json
+
+FOLDER = Path("runs/for-networks")
+
+NETWORKS = 3
+"""Trained on every set, under every recipe."""
+
+RECIPES = {"augmented": "dsa", "own": None}
+"""Each beside DC's, which `evaluate` adds; None: what the set carries."""
+
+PHOTOGRAPHS = {"data": "cifar10", "preprocess": "zca"}
+DM = {"method": "dm", "steps": 300, "lr": 5.0, "batch": 128, "checkpoint_every": 300}
+FREPO = {"method": "frepo", "net_width": 64, "batch": 256, "lr": 0.01, "net_pool": 4, "checkpoint_every": 1000}
+CELLS: dict[str, dict[str, Any]] = {
+    "cifar10-10/dm": {**PHOTOGRAPHS, **DM},
+    "cifar10-10/frepo": {**PHOTOGRAPHS, **FREPO, "steps": 8000, "init": "cifar10-10/dm"},
+    "mnist-1/frepo": {"data": "mnist", **FREPO, "steps": 3000},
+    "mnist-10/frepo": {"data": "mnist", **FREPO, "steps": 3000},
+    "cifar10-1/frepo": {**PHOTOGRAPHS, **FREPO, "steps": 3000},
+}
+"""``init`` names a cell whose set is the start."""
+
+
+def cells(only: str, seeds: int) -> Iterator[tuple[str, Method]]:
+    """``(name, configuration)`` of the cells whose name starts with ``only``, after the cell that it starts from."""
+    for seed in range(seeds):
+        for name, options in CELLS.items():
+            if name.startswith(only):
+                yield f"{name}/{seed}", _configured(name, options, seed)
+
+
+def _configured(name: str, options: dict[str, Any], seed: int) -> Method:
+    ipc = int(name.split("/")[0].split("-")[1])
+    more = {key: value for key, value in options.items() if key not in ("method", "init")}
+    if "init" in options:
+        more["init"] = str(FOLDER / options["init"] / str(seed))
+    # What networks make of the set is measured below, under every recipe.
+    return configured(options["method"], ipc=ipc, seed=seed, learners="krr", baselines=False, **more)
+
+
+def run(only: str, seeds: int) -> None:
+    """Distils every cell that is not finished, then scores them; interrupted ones are resumed."""
+    from rdd_jax.app.distilling import distill
+    from rdd_jax.app.evaluating import evaluate
+
+    for name, config in cells(only, seeds):
+        folder = FOLDER / name
+        if not (folder / "report.json").exists():
+            distill(config, folder, resume=(folder / "config.json").exists())
+    for name, config in cells(only, seeds):
+        folder = FOLDER / name
+        for recipe, spelt in RECIPES.items():
+            told = folder / f"{recipe}.json"
+            if not told.exists():
+                of = EvaluationOptions(learners=None, seeds=NETWORKS, recipe=spelt, baselines=False)
+                write_json(told, evaluate(Evaluate(str(folder), data=config.data, evaluation=of)))
+                print(name, recipe, {k: f"{100 * v:.1f}" for k, v in _accuracy(told).items()}, flush=True)
+
+
+def _accuracy(file: Path) -> dict[str, float]:
+    """Of every learner of a report."""
+    rows = json.loads(file.read_text())["evaluations"] if file.exists() else []
+    return {row["learner"]: row["mean"] for row in rows if row["metric"] == "accuracy"}
+
+
+def table(only: str) -> None:
+    """Prints the Markdown table of ``experiments/README.md``: in %, mean ± sample deviation over networks."""
+    print("| cell | steps | minutes | learner | accuracy |\n|---|---|---|---|---|")
+    for name, _ in cells(only, 20):
+        for recipe in RECIPES:
+            file = FOLDER / name / f"{recipe}.json"
+            rows = json.loads(file.read_text())["evaluations"] if file.exists() else []
+            for row in rows:
+                if row["metric"] == "accuracy":
+                    report = json.loads((FOLDER / name / "report.json").read_text())
+                    took = report["seconds"]["distilling"] / 60
+                    figure = spread([100 * value for value in row["values"]])
+                    print(f"| {name} | {report['steps']} | {took:.0f} | {row['learner']} | {figure} |")
+
+
+def main(what: tyro.conf.Positional[Literal["run", "table"]], only: str = "", seeds: int = 1) -> None:
+    """Runs cells whose name starts with ``only``, of the first ``seeds`` seeds, or shows what is there."""
+    {"run": lambda: run(only, seeds), "table": lambda: table(only)}[what]()
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
