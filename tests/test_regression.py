@@ -15,7 +15,7 @@ from rdd_jax import networks, parameterise, risk, sampling, trajectory
 from rdd_jax.distill import compose
 from rdd_jax.errors import InputError
 from rdd_jax.kernels import blocks
-from rdd_jax.objectives import feature_regression, on_features, on_tangents, regression
+from rdd_jax.objectives import feature_regression, on_features, on_tangents, regression, tangents
 from rdd_jax.types import Batch, Examples, Synthetic
 
 KEY = jax.random.key(0)
@@ -168,6 +168,41 @@ def test_conjugate_gradients_and_the_factor_find_the_same_minimum_and_gradient(x
     for factored, iterated in zip(*found, strict=True):
         np.testing.assert_allclose(factored, iterated, rtol=1e-6, atol=1e-9)
     assert all(np.abs(leaf).max() > 1e-3 for leaf in found[0])
+
+
+def test_five_conjugate_gradients_are_below_twenty_steps_of_adam_as_in_the_release(x64):
+    synthetic, _ = problem()
+    variables, reg = variables_of(NETWORK), 1e-2
+    jacobian, labels = np.asarray(jacobian_of(NETWORK)(variables, synthetic.images)), np.ravel(synthetic.labels)
+    ridge = reg * np.mean(np.sum(np.square(NETWORK.features(variables, synthetic.images)), 1))
+    last = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]["head"]))
+    body, head = jacobian[:, :-last], jacobian[:, -last:]
+    inverse = np.linalg.inv(head @ head.T + ridge * np.eye(len(labels)))
+
+    def loss(w):
+        """With the best last layer."""
+        left = labels - body @ w
+        return ridge / 2 * (left @ inverse @ left + w @ w)
+
+    found = tangents._by_iteration(NETWORK, variables, synthetic, jnp.asarray(ridge), 0.0, 5)
+    w = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(found)])[:-last]
+    least = ridge / 2 * labels @ np.linalg.solve(jacobian @ jacobian.T + ridge * np.eye(len(labels)), labels)
+    tried = []
+    for rate in (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0):
+        adam, moved = optax.adam(rate), jnp.zeros(body.shape[1])
+        moments = adam.init(moved)
+        for _ in range(20):
+            change, moments = adam.update(ridge * (moved - body.T @ inverse @ (labels - body @ moved)), moments)
+            moved = moved + change
+        tried.append(loss(np.asarray(moved)))
+    assert least <= loss(w) < min(tried) < loss(0 * w)
+
+
+def test_conjugate_gradients_ask_for_a_last_layer_that_they_know(x64):
+    synthetic, batch = problem()
+    several = on_tangents(SEVERAL, jacobian=0)
+    with pytest.raises(InputError, match=r"is no flax\.linen\.Dense of the name 'head': call it so"):
+        several(variables_of(SEVERAL), synthetic, batch.images)
 
 
 @pytest.mark.slow

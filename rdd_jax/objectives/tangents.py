@@ -28,15 +28,27 @@ direction, and :math:`v = (h, w)` is one tangent of *all* weights: the problem i
     dL = u^T\, d(\nabla f(S))^T \alpha + \beta^T (dy - dA\, \alpha) :
 
 one more solve with the same matrix, and derivatives of the same two passes.
+
+Where even the Jacobian :math:`\nabla f(S)` is too large for :math:`A` to be made of it, conjugate gradients work on
+:math:`w` alone, as the release's Adam does. With :math:`B = \phi \phi^T + 1 + \lambda I`, :math:`m \times m`, the best
+last layer leaves
+
+.. math::
+    (J^T B^{-1} J + I)\, w = J^T B^{-1} y ,
+
+and its own :math:`h` follows from :math:`B^{-1}(y - Jw)`. Among all changes that so many passes can reach they find the
+one of least inner loss. (On :math:`A \alpha = y` they find another, whose inner loss may be far above that of rest.)
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from rdd_jax.errors import InputError
 from rdd_jax.kernels import krr
 from rdd_jax.kernels.blocks import in_blocks
 from rdd_jax.kernels.finite import output_gradients
@@ -56,27 +68,21 @@ def on_tangents(
     r"""Ridge regression on the tangents of ``network`` at ``model``, as said above.
 
     :math:`\lambda = reg \cdot tr(K) / m` with the kernel :math:`\phi^T \phi` of the last layer. The system is factored
-    where the Jacobian of the set fits ``jacobian`` bytes; otherwise conjugate gradients solve it, to a residual of
-    ``tolerance`` times the labels or in ``iterations``, each a backward and a forward pass over the set.
+    where the Jacobian of the set fits ``jacobian`` bytes. Otherwise conjugate gradients find the change of the body, to
+    a residual of ``tolerance`` times the first or in ``iterations``.
 
     Raises:
-      InputError: a network that normalises over a batch, in which an output depends on more than its own image.
+      InputError: a network that normalises over a batch, in which an output depends on more than its own image; when
+        called or traced, conjugate gradients on a network whose last layer is no ``flax.linen.Dense`` named ``head``.
     """
     check_apart(network)
 
     def predict(model: Any, synthetic: Synthetic, images: Array) -> Array:
-        push, pull = _tangents(network, model, synthetic.images)
         ridge = reg * jnp.mean(jnp.sum(network.features(model, synthetic.images) ** 2, 1))
-        system = lambda alpha: push(pull(alpha)) + ridge * alpha  # noqa: E731
-
-        # The derivative is that of the solution, whatever finds it.
         if synthetic.labels.size * sum(leaf.nbytes for leaf in jax.tree.leaves(model)) <= jacobian:
-            cholesky = _factor(network, model, *jax.lax.stop_gradient((synthetic.images, ridge)))
-            solve = lambda _, b: krr.solve(cholesky, b.reshape(-1, 1)).reshape(b.shape)  # noqa: E731
+            tangent = _by_factor(network, model, synthetic, ridge)
         else:
-            solve = lambda a, b: jax.scipy.sparse.linalg.cg(a, b, tol=tolerance, maxiter=iterations)[0]  # noqa: E731
-        alpha = jax.lax.custom_linear_solve(system, synthetic.labels, solve, symmetric=True)
-        tangent = pull(alpha)
+            tangent = _by_iteration(network, model, synthetic, ridge, tolerance, iterations)
         # Looked at again on the way back, so that a block is all that is held.
         moved = jax.checkpoint(lambda block, tangent: _tangents(network, model, block)[0](tangent))
         return in_blocks(lambda block: moved(block, tangent), images)
@@ -97,6 +103,57 @@ def _tangents(network: Network, model: Any, images: Array) -> tuple[Callable, Ca
     outputs, pull = jax.vjp(lambda variables: network.apply(variables, images), model)
     _, push = jax.vjp(lambda alpha: pull(alpha)[0], jnp.zeros_like(outputs))
     return lambda tangent: push(tangent)[0], lambda alpha: pull(alpha)[0]
+
+
+# Of both the derivative is that of the solution, whatever finds it.
+
+
+def _by_factor(network: Network, model: Any, synthetic: Synthetic, ridge: Array) -> Any:
+    """The tangent of all weights that solves the problem."""
+    push, pull = _tangents(network, model, synthetic.images)
+    cholesky = _factor(network, model, *jax.lax.stop_gradient((synthetic.images, ridge)))
+    solve = lambda _, b: krr.solve(cholesky, b.reshape(-1, 1)).reshape(b.shape)  # noqa: E731
+    system = lambda alpha: push(pull(alpha)) + ridge * alpha  # noqa: E731
+    return pull(jax.lax.custom_linear_solve(system, synthetic.labels, solve, symmetric=True))
+
+
+def _by_iteration(
+    network: Network, model: Any, synthetic: Synthetic, ridge: Array, tolerance: float, iterations: int
+) -> Any:
+    """The same; an iteration is a backward and a forward pass over the set, with the last layer solved for."""
+    push, pull = _tangents(network, model, synthetic.images)
+    features = network.features(model, synthetic.images)
+    gram = features @ features.T + 1
+    left = partial(krr.solve, jnp.linalg.cholesky(gram + ridge * jnp.eye(len(gram), dtype=gram.dtype)))
+    still = jax.tree.map(jnp.zeros_like, _last_layer(model, (features.shape[1], synthetic.labels.shape[1])))
+    moved = lambda body: push(_joined(body, still))  # noqa: E731
+    back = lambda outputs: _body(pull(left(outputs)))  # noqa: E731
+    system = lambda body: jax.tree.map(jnp.add, body, back(moved(body)))  # noqa: E731
+    conjugate = partial(jax.scipy.sparse.linalg.cg, tol=tolerance, maxiter=iterations)
+    solve = lambda system, b: conjugate(system, b)[0]  # noqa: E731
+    body = jax.lax.custom_linear_solve(system, back(synthetic.labels), solve, symmetric=True)
+    alpha = left(synthetic.labels - moved(body))
+    return _joined(body, {"kernel": features.T @ alpha, "bias": jnp.sum(alpha, 0)})
+
+
+def _last_layer(variables: Any, shape: tuple[int, int]) -> Any:
+    """The weights under the name that the last layer has in every network here."""
+    found = variables.get("params", {}).get("head", {}) if isinstance(variables, dict) else {}
+    if jax.tree.map(jnp.shape, found) != {"kernel": shape, "bias": shape[1:]}:
+        raise InputError(
+            "the Jacobian of the set is too large to be held, and the last layer of this network is no "
+            "flax.linen.Dense of the name 'head': call it so, raise jacobian, or take a smaller set or network"
+        )
+    return found
+
+
+def _body(tangent: Any) -> Any:
+    """The tangent without its last layer."""
+    return {**tangent, "params": {name: part for name, part in tangent["params"].items() if name != "head"}}
+
+
+def _joined(body: Any, last_layer: Any) -> Any:
+    return {**body, "params": {**body["params"], "head": last_layer}}
 
 
 def _factor(network: Network, model: Any, images: Array, ridge: Array) -> Float[Array, "mk mk"]:
