@@ -18,7 +18,7 @@ import tyro
 
 from experiments.tables import spread
 from rdd_jax.app.commands import Evaluate
-from rdd_jax.app.methods import Method, configured
+from rdd_jax.app.methods import Method, configured, name_of
 from rdd_jax.app.sections import EvaluationOptions
 from rdd_jax.files import write_json
 
@@ -27,8 +27,8 @@ FOLDER = Path("runs/for-networks")
 NETWORKS = 3
 """Trained on every set, under every recipe."""
 
-RECIPES = {"augmented": "dsa", "own": None}
-"""Each beside DC's, which `evaluate` adds; None: what the set carries."""
+RECIPES = {"dm": {"augmented": "dsa"}, "frepo": {"augmented": "dsa", "own": None}}
+"""Of the sets of a method, each beside DC's, which `evaluate` adds; None: what the set carries."""
 
 PHOTOGRAPHS = {"data": "cifar10", "preprocess": "zca"}
 DM = {"method": "dm", "steps": 300, "lr": 5.0, "batch": 128, "checkpoint_every": 300}
@@ -36,9 +36,9 @@ FREPO = {"method": "frepo", "net_width": 64, "batch": 256, "lr": 0.01, "net_pool
 CELLS: dict[str, dict[str, Any]] = {
     "cifar10-10/dm": {**PHOTOGRAPHS, **DM},
     "cifar10-10/frepo": {**PHOTOGRAPHS, **FREPO, "steps": 8000, "init": "cifar10-10/dm"},
-    "mnist-1/frepo": {"data": "mnist", **FREPO, "steps": 3000},
-    "mnist-10/frepo": {"data": "mnist", **FREPO, "steps": 3000},
-    "cifar10-1/frepo": {**PHOTOGRAPHS, **FREPO, "steps": 3000},
+    "mnist-1/frepo": {"data": "mnist", **FREPO, "steps": 1500},
+    "mnist-10/frepo": {"data": "mnist", **FREPO, "steps": 1500},
+    "cifar10-1/frepo": {**PHOTOGRAPHS, **FREPO, "steps": 1500},
 }
 """``init`` names a cell whose set is the start."""
 
@@ -71,7 +71,7 @@ def run(only: str, seeds: int) -> None:
             distill(config, folder, resume=(folder / "config.json").exists())
     for name, config in cells(only, seeds):
         folder = FOLDER / name
-        for recipe, spelt in RECIPES.items():
+        for recipe, spelt in RECIPES[name_of(config)].items():
             told = folder / f"{recipe}.json"
             if not told.exists():
                 of = EvaluationOptions(learners=None, seeds=NETWORKS, recipe=spelt, baselines=False)
@@ -88,8 +88,8 @@ def _accuracy(file: Path) -> dict[str, float]:
 def table(only: str) -> None:
     """Prints the Markdown table of ``experiments/README.md``: in %, mean ± sample deviation over networks."""
     print("| cell | steps | minutes | learner | accuracy |\n|---|---|---|---|---|")
-    for name, _ in cells(only, 20):
-        for recipe in RECIPES:
+    for name, config in cells(only, 20):
+        for recipe in RECIPES[name_of(config)]:
             file = FOLDER / name / f"{recipe}.json"
             rows = json.loads(file.read_text())["evaluations"] if file.exists() else []
             for row in rows:
