@@ -27,8 +27,8 @@ FOLDER = Path("runs/for-networks")
 NETWORKS = 3
 """Trained on every set, under every recipe."""
 
-RECIPES = {"dm": {"augmented": "dsa"}, "frepo": {"augmented": "dsa", "own": None}}
-"""Of the sets of a method, each beside DC's, which `evaluate` adds; None: what the set carries."""
+RECIPES = {"dm": ("augmented",), "frepo": ("augmented", "own")}
+"""Of the sets of a method, each beside DC's, which `evaluate` adds."""
 
 PHOTOGRAPHS = {"data": "cifar10", "preprocess": "zca"}
 DM = {"method": "dm", "steps": 300, "lr": 5.0, "batch": 128, "checkpoint_every": 300}
@@ -39,6 +39,8 @@ CELLS: dict[str, dict[str, Any]] = {
     "mnist-1/frepo": {"data": "mnist", **FREPO, "steps": 1500},
     "mnist-10/frepo": {"data": "mnist", **FREPO, "steps": 1500},
     "cifar10-1/frepo": {**PHOTOGRAPHS, **FREPO, "steps": 1500},
+    "cifar10s-10/dm, robust": {"data": "cifar10", "shift": "grey", **DM, "robust": True},
+    "mnistbg-10/dm, robust": {"data": "mnist", "shift": "colour-background", **DM, "robust": True},
 }
 """``init`` names a cell whose set is the start."""
 
@@ -71,12 +73,19 @@ def run(only: str, seeds: int) -> None:
             distill(config, folder, resume=(folder / "config.json").exists())
     for name, config in cells(only, seeds):
         folder = FOLDER / name
-        for recipe, spelt in RECIPES[name_of(config)].items():
+        for recipe in RECIPES[name_of(config)]:
             told = folder / f"{recipe}.json"
             if not told.exists():
-                of = EvaluationOptions(learners=None, seeds=NETWORKS, recipe=spelt, baselines=False)
+                of = EvaluationOptions(learners=None, seeds=NETWORKS, recipe=_spelt(recipe, config), baselines=False)
                 write_json(told, evaluate(Evaluate(str(folder), data=config.data, evaluation=of)))
                 print(name, recipe, {k: f"{100 * v:.1f}" for k, v in _accuracy(told).items()}, flush=True)
+
+
+def _spelt(recipe: str, config: Method) -> str | None:
+    """As `rdd evaluate` takes it; None: what the set carries."""
+    if recipe == "own":
+        return None
+    return "dsa" if config.data.data == "cifar10" else "dsa,augment=dsa-no-flip"
 
 
 def _accuracy(file: Path) -> dict[str, float]:
@@ -87,17 +96,18 @@ def _accuracy(file: Path) -> dict[str, float]:
 
 def table(only: str) -> None:
     """Prints the Markdown table of ``experiments/README.md``: in %, mean ± sample deviation over networks."""
-    print("| cell | steps | minutes | learner | accuracy |\n|---|---|---|---|---|")
+    print("| cell | steps | minutes | learner | accuracy | worst group | DEO_M |\n|" + "---|" * 7)
     for name, config in cells(only, 20):
-        for recipe in RECIPES[name_of(config)]:
-            file = FOLDER / name / f"{recipe}.json"
+        for file in (FOLDER / name / f"{recipe}.json" for recipe in RECIPES[name_of(config)]):
             rows = json.loads(file.read_text())["evaluations"] if file.exists() else []
-            for row in rows:
-                if row["metric"] == "accuracy":
-                    report = json.loads((FOLDER / name / "report.json").read_text())
-                    took = report["seconds"]["distilling"] / 60
-                    figure = spread([100 * value for value in row["values"]])
-                    print(f"| {name} | {report['steps']} | {took:.0f} | {row['learner']} | {figure} |")
+            report = json.loads((FOLDER / name / "report.json").read_text()) if rows else {}
+            for learner in dict.fromkeys(row["learner"] for row in rows):
+                found = {row["metric"]: row["values"] for row in rows if row["learner"] == learner}
+                figures = [
+                    spread(100 * value for value in found.get(key, [])) for key in ("accuracy", "worst_group", "deo_m")
+                ]
+                took = report["seconds"]["distilling"] / 60
+                print("| " + " | ".join([name, str(report["steps"]), f"{took:.0f}", learner, *figures]) + " |")
 
 
 def main(what: tyro.conf.Positional[Literal["run", "table"]], only: str = "", seeds: int = 1) -> None:
