@@ -7,8 +7,8 @@
 Sets of 10 images a class, standardised, seed 0. A cell, a set under a learner, is a file under ``runs/transfer``, kept
 when it ends; the script can be stopped and started again at any time. Nothing here is chosen: regressions have the
 ridge of `rdd distill kip`, networks are DC's ConvNet-3 by DC's recipe, under cross-entropy (learned labels are cut to
-their largest entry) or squared error on the labels as they are, all else equal. *NTK, trained*: of a ConvNet-3-32
-without norm after two epochs on the real training images.
+their largest entry) or squared error on the labels as they are, all else equal. *NTK*: by the sum of the outputs,
+of a ConvNet-3-32 without norm, at random or after two epochs on the real training images.
 """
 
 import json
@@ -31,7 +31,7 @@ from rdd_jax.datasets import Prepared, prepare
 from rdd_jax.evaluation import baselines, evaluate, krr_learner, prepare_test, recipe_learner
 from rdd_jax.evaluation.learners import Learner
 from rdd_jax.files import write_json
-from rdd_jax.kernels import fc_ntk, network_features, network_ntk
+from rdd_jax.kernels import fc_ntk, network_features, network_ntk_sum
 from rdd_jax.networks import Network, convnet
 from rdd_jax.networks.recipes import Recipe
 from rdd_jax.networks.training import train
@@ -101,7 +101,7 @@ def learners(prepared: Prepared, widths: list[int]) -> Iterator[tuple[str, Learn
     yield "krr, FC NTK", krr_learner(fc_ntk(3))
     yield "krr, conv features of the set", krr_learner(network_features(bare(width=64)))
     yield "krr, other conv features", krr_learner(network_features(bare(width=64), count=4, seed=1))
-    yield "krr, NTK at random", krr_learner(network_ntk(bare(width=32), seed=1))
+    yield "krr, NTK at random", krr_learner(network_ntk_sum(bare(width=32), seed=1))
     yield "krr, NTK, trained", lambda synthetic, seeds: krr_learner(trained())(synthetic, seeds)
     for width in widths:
         for loss in LOSSES:
@@ -114,7 +114,7 @@ def _of_trained(prepared: Prepared, network: Network) -> Kernel:
     taught = Synthetic(jnp.asarray(prepared.train), centred_one_hot(own.labels, own.classes))
     recipe = replace(Recipe(), width=32, norm="none", epochs=2)
     [variables] = train(network, taught, [0], recipe)
-    return network_ntk(network._replace(init=lambda key, images: variables))
+    return network_ntk_sum(network._replace(init=lambda key, images: variables))
 
 
 def table() -> None:
