@@ -6,7 +6,7 @@ import importlib
 import numpy as np
 import pytest
 
-from rdd_jax.grouping import Candidate, Groups, Subject, discovered, kmeans, listed, spurious
+from rdd_jax.grouping import Candidate, Groups, Subject, discovered, kmeans, listed, rehearsal, spurious
 from rdd_jax.grouping import trial as trials
 from rdd_jax.grouping.features import pixels
 from rdd_jax.grouping.reweighted import Part, reweighted, solve
@@ -268,6 +268,27 @@ def test_groups_that_a_gap_sets_apart_are_protected_as_such():
     assert module._view(kmeans(pixels, pieces=4), 0, near).apart is None
 
 
+def test_what_a_learned_set_gains_too_little_by_gives_way_to_the_next_best_and_to_nothing(monkeypatch):
+    subject, _ = shortcut(core=0.2)
+    asked = []
+
+    def rehearsed(self, candidate, parts):
+        asked.append(candidate.groups)
+        assert not candidate.rehearsed
+        return candidate._replace(rehearsed=True, gain=1.9 if candidate.groups in refused else candidate.gain)
+
+    monkeypatch.setattr(Trial, "rehearsed", rehearsed)
+    looking = discovered({"a": spurious(view(0)), "b": spurious(view(0))})
+    refused: set[str] = {"a"}
+    found = looking.fit(0, subject)
+    assert (asked, chosen(found)) == (["a", "b"], ["b"])
+    assert {row.groups: row.rehearsed for row in found.evidence} == {"a": True, "b": True, "a+b": False}
+    refused |= {"b", "a+b"}
+    found = looking.fit(0, subject)
+    assert (found.size, chosen(found)) == (1, [])
+    np.testing.assert_array_equal(found.weight, 1)
+
+
 # --- the trial ---------------------------------------------------------------------------------------
 
 
@@ -331,3 +352,56 @@ def test_of_much_data_some_take_part_and_all_are_weighted(monkeypatch):
     weight = trial.weight([part])
     assert weight.shape == (400,)
     assert len(np.unique(weight)) <= 4  # by cell alone
+
+
+# --- the rehearsal -----------------------------------------------------------------------------------
+
+
+def test_the_rehearsal_is_learned_from_the_one_half_and_measured_on_the_other(monkeypatch):
+    monkeypatch.setattr(rehearsal, "STEPS", 40)
+    trial, part = trial_of()
+    count = 0
+
+    def learned(*arguments):
+        nonlocal count
+        count += 1
+        return rehearsal.learned(*arguments)
+
+    monkeypatch.setattr(trials, "learned", learned)
+    before = trial.candidate("x", [part], 5.0)
+    row = trial.rehearsed(before, [part])
+    assert trial.rehearsed(before, [part]) == row  # the same twice
+    assert count == 3  # the plain one once
+    own, held = trial.fitted, ~trial.fitted
+    images, labels = trial.subject.images, trial.subject.labels
+    parts = [part._replace(cell=part.cell[own])]
+    weight = reweighted(trial.points[own], trial.targets[own], parts).weight(parts)
+    right = [
+        rehearsal.learned(images[own], labels[own], 2, w, 0)(images[held]).argmax(1) == labels[held]
+        for w in (np.ones_like(weight), weight)
+    ]
+    change = 100 * (right[1].astype(float) - right[0])
+    assert row.gain == pytest.approx((trial.share * change).sum())
+    assert row.cost == pytest.approx(-change.mean())
+    assert (row.groups, row.cells, row.sharpness, row.rehearsed) == ("x", 4, 5.0, True)
+
+
+def test_a_set_is_learned_from_what_counts():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(300, 1, 1, 4)).astype(np.float32)
+    truth = (x[:, 0, 0, 0] > 0).astype(np.int32)
+    labels = np.where(np.arange(300) % 3 == 0, 1 - truth, truth).astype(np.int32)
+    counts = (labels == truth).astype(np.float32)
+    right = [
+        np.mean(rehearsal.learned(x, labels, 2, weight, 0)(x).argmax(1) == truth)
+        for weight in (counts, np.ones(300, np.float32), 1 - counts)
+    ]
+    assert right[0] > 0.95
+    assert right[0] >= right[1] > 0.7
+    assert right[2] < 0.2
+
+
+def test_images_that_are_all_the_same_are_learned_from_too():
+    images, labels = np.ones((30, 1, 1, 4), np.float32), (np.arange(30) % 3).astype(np.int32)
+    found = rehearsal.learned(images, labels, 3, np.ones(30, np.float32), 0)(images)
+    assert np.isfinite(found).all()

@@ -1,7 +1,11 @@
-"""What protecting groups would gain and cost, told by small models on held-out examples. Our own derivation."""
+"""What protecting groups would gain and cost on held-out examples: told by small models, then by learned sets.
+
+Our own derivation.
+"""
 
 import math
 from collections.abc import Sequence
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -9,7 +13,8 @@ from jaxtyping import Bool, Float, Int
 
 from rdd_jax.grouping.base import Groups, Subject
 from rdd_jax.grouping.features import nystroem
-from rdd_jax.grouping.reweighted import Part, reweighted, solve
+from rdd_jax.grouping.rehearsal import learned
+from rdd_jax.grouping.reweighted import Part, Reweighted, reweighted, solve
 from rdd_jax.kernels import fc_ntk
 
 __all__ = ["SURE", "Candidate", "Trial", "View"]
@@ -28,7 +33,7 @@ MOST = 50_000
 
 
 class Candidate(NamedTuple):
-    """What a trial told of a candidate; all in points of accuracy, held out.
+    """What the trial told of a candidate, the rehearsal where there was one; all in points of accuracy, held out.
 
     Attributes:
       groups: the groupings that are protected together, such as ``spurious:texture+fine:network``.
@@ -36,6 +41,7 @@ class Candidate(NamedTuple):
       sharpness: of the risk over clusters.
       gain: on the hard cells of every view, the mean over the views; ``gain_error``: its standard error.
       cost: what the average over all examples lost; ``cost_error``. NaN, all four, of a view that saw nothing.
+      rehearsed: whether that was measured on sets that were learned, not on the small models.
       chosen: whether it is protected.
     """
 
@@ -46,6 +52,7 @@ class Candidate(NamedTuple):
     gain_error: float = np.nan
     cost: float = np.nan
     cost_error: float = np.nan
+    rehearsed: bool = False
     chosen: bool = False
 
     @property
@@ -71,7 +78,7 @@ class View(NamedTuple):
 
 
 class Trial:
-    """Regressions under the robust risk on one half of the examples, measured on the other."""
+    """Models under the robust risk on one half of the examples, measured on the other."""
 
     LANDMARKS = 500
     EXAMPLES = 12
@@ -80,6 +87,7 @@ class Trial:
     def __init__(self, subject: Subject, looked: Sequence[View], seed: int):
         rng = np.random.default_rng([seed, 2])
         chosen = np.sort(rng.permutation(len(subject.labels))[:MOST])
+        self.subject, self.seed = subject, seed
         self.chosen, self.labels, self.classes = chosen, subject.labels[chosen], subject.classes
         landmarks = max(1, min(self.LANDMARKS, len(chosen) // (2 * self.EXAMPLES)))
         self.points = nystroem(fc_ntk(3), subject.images[chosen], landmarks, seed)
@@ -96,12 +104,37 @@ class Trial:
 
     def candidate(self, name: str, parts: Sequence[Part], sharpness: float) -> Candidate:
         """What protecting the groups gains and costs."""
-        own = [part._replace(cell=part.cell[self.chosen][self.fitted]) for part in parts]
-        fitted = reweighted(self.points[self.fitted], self.targets[self.fitted], own)
-        change = 100 * (self._right(fitted.coefficients) - self.before)
         size = sum(len(np.unique(part.cell)) for part in parts)
-        gain, cost = _estimate(self.share, change), _estimate(np.full(len(change), 1 / len(change)), -change)
-        return Candidate(name, size, sharpness, *gain, *cost)
+        fitted, _ = self._reweighted(parts)
+        return self._told(Candidate(name, size, sharpness), self._right(fitted.coefficients) - self.before)
+
+    def rehearsed(self, candidate: Candidate, parts: Sequence[Part]) -> Candidate:
+        """What it gains and costs a set that is learned from the one half, beside the plain one."""
+        fitted, own = self._reweighted(parts)
+        change = self._learned(fitted.weight(own)) - self.plainly_learned
+        return self._told(candidate._replace(rehearsed=True), change)
+
+    @cached_property
+    def plainly_learned(self) -> Float[np.ndarray, " h"]:
+        """Of every example that was not fitted, 1 where the plain learned set predicts its class."""
+        return self._learned(np.ones(int(self.fitted.sum()), np.float32))
+
+    def _learned(self, weight: Float[np.ndarray, " f"]) -> Float[np.ndarray, " h"]:
+        """The same of a set that is learned by weights."""
+        rows, held = self.chosen[self.fitted], self.chosen[~self.fitted]
+        regression = learned(self.subject.images[rows], self.subject.labels[rows], self.classes, weight, self.seed)
+        return (regression(self.subject.images[held]).argmax(1) == self.subject.labels[held]).astype(float)
+
+    def _reweighted(self, parts: Sequence[Part]) -> tuple[Reweighted, list[Part]]:
+        """The small model of the half that is fitted, and the parts there."""
+        own = [part._replace(cell=part.cell[self.chosen][self.fitted]) for part in parts]
+        return reweighted(self.points[self.fitted], self.targets[self.fitted], own), own
+
+    def _told(self, candidate: Candidate, change: Float[np.ndarray, " h"]) -> Candidate:
+        """The candidate with what follows from the change of every prediction that is right."""
+        gain, gain_error = _estimate(self.share, 100 * change)
+        cost, cost_error = _estimate(np.full(len(change), 1 / len(change)), -100 * change)
+        return candidate._replace(gain=gain, gain_error=gain_error, cost=cost, cost_error=cost_error)
 
     def weight(self, parts: Sequence[Part]) -> Float[np.ndarray, " n"]:
         """Of all examples, by both halves; 1 in the mean."""
