@@ -44,9 +44,10 @@ def quick_flags(monkeypatch):
 
 @pytest.fixture
 def quick_discovery(monkeypatch):
-    """Networks that `discovered` looks with take few steps, and a trial of it a tenth of a second."""
+    """Networks that `discovered` looks with take few steps, a trial of it a tenth of a second, a rehearsal one."""
     monkeypatch.setattr("rdd_jax.grouping.learned.LEAST_STEPS", 20)
     monkeypatch.setattr("rdd_jax.grouping.trial.Trial.LANDMARKS", 60)
+    monkeypatch.setattr("rdd_jax.grouping.rehearsal.STEPS", 40)
 
 
 @pytest.fixture(scope="module")

@@ -231,6 +231,22 @@ def test_the_best_is_worth_it_costs_little_and_is_simple(told, expected):
     assert (None if found is None else "".join(found[0])) == expected
 
 
+@pytest.mark.parametrize(
+    "told, breaks, expected",
+    [
+        (row(0.1, error=9.0), False, True),  # the trial was sure enough
+        (row(0.1, -2.0), False, True),
+        (row(0.0), False, False),
+        (row(5.0, 0.3), False, True),
+        (row(5.0, 0.31), False, False),
+        (row(5.0, 4.9), True, True),
+        (row(5.0, 5.0), True, False),
+    ],
+)
+def test_a_rehearsal_confirms_what_gains_and_costs_little(told, breaks, expected):
+    assert module._harmless(told, breaks) == expected
+
+
 def test_the_sharper_of_two_that_are_as_simple_wins_where_it_is_worth_more():
     told = {(("k",), 5.0): row(5.0), (("k",), 20.0): row(5.1)}
     assert best(told, set()) == (("k",), 20.0)
@@ -275,7 +291,7 @@ def test_what_a_learned_set_gains_too_little_by_gives_way_to_the_next_best_and_t
     def rehearsed(self, candidate, parts):
         asked.append(candidate.groups)
         assert not candidate.rehearsed
-        return candidate._replace(rehearsed=True, gain=1.9 if candidate.groups in refused else candidate.gain)
+        return candidate._replace(rehearsed=True, gain=0.0 if candidate.groups in refused else 0.1, cost=0.0)
 
     monkeypatch.setattr(Trial, "rehearsed", rehearsed)
     looking = discovered({"a": spurious(view(0)), "b": spurious(view(0))})
@@ -358,7 +374,6 @@ def test_of_much_data_some_take_part_and_all_are_weighted(monkeypatch):
 
 
 def test_the_rehearsal_is_learned_from_the_one_half_and_measured_on_the_other(monkeypatch):
-    monkeypatch.setattr(rehearsal, "STEPS", 40)
     trial, part = trial_of()
     count = 0
 

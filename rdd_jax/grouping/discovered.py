@@ -82,9 +82,9 @@ def discovered(groupings: Mapping[str, Grouping] | None = None) -> Grouping:
     attribute: that is the same in every class, also where it is too rare to be found alone. What is worth less than
     `WORTH`, or gains less than `SURE` standard errors, is out, and so are clusters that cost more than `COST` standard
     errors. The best is **rehearsed**: two sets are learned from the first half by a short KIP, one of them by the
-    weights of the risk, and what that one gains and costs beside the other has to pass the same bars; where it does
-    not, the next best is rehearsed. With none left, the candidates are tried by their pieces alone; then the run is the
-    plain one.
+    weights of the risk. Beside the other that one has to gain more than it costs, and of clusters it may cost no more
+    than `COST` standard errors either; where it does not, the next best is rehearsed. With none left, the candidates
+    are tried by their pieces alone; then the run is the plain one.
 
     The groups that are given back are the chosen ones crossed, clusters joined where no gap lies between them: what a
     person would call a group. What protects them is ``weight``: how much every example counts under that risk, in which
@@ -137,7 +137,7 @@ def _tried(trial: Trial, found: Mapping[str, View]) -> tuple[dict[_Key, Candidat
         del left[best]
         for _ in each([best], lambda key: f"rehearsal of {'+'.join(key[0])}"):
             told[best] = trial.rehearsed(told[best], parts[best])
-        if _passes(told[best], _breaks(best, attributes)):
+        if _harmless(told[best], _breaks(best, attributes)):
             return told, best
     return told, None
 
@@ -230,5 +230,14 @@ def _breaks(key: _Key, attributes: set[str]) -> bool:
 
 def _passes(row: Candidate, breaks: bool) -> bool:
     """Whether it gains enough, surely, and costs little enough."""
-    sure = row.worth >= WORTH and row.gain >= SURE * row.gain_error
-    return sure and (breaks or row.cost <= COST * row.cost_error)
+    return row.worth >= WORTH and row.gain >= SURE * row.gain_error and _affordable(row, breaks)
+
+
+def _harmless(row: Candidate, breaks: bool) -> bool:
+    """Whether a rehearsal confirms it: that it gains is known, that it costs little is not."""
+    return row.worth > 0 and _affordable(row, breaks)
+
+
+def _affordable(row: Candidate, breaks: bool) -> bool:
+    """Whether it costs little enough."""
+    return breaks or row.cost <= COST * row.cost_error
