@@ -374,6 +374,7 @@ def test_of_much_data_some_take_part_and_all_are_weighted(monkeypatch):
 
 
 def test_the_rehearsal_is_learned_from_the_one_half_and_measured_on_the_other(monkeypatch):
+    monkeypatch.setattr(trials, "BLOCK", 64)
     trial, part = trial_of()
     count = 0
 

@@ -32,6 +32,10 @@ MOST = 50_000
 """Examples that take part in the trial."""
 
 
+BLOCK = 4096
+"""Images of which a copy is made to be predicted."""
+
+
 class Candidate(NamedTuple):
     """What the trial told of a candidate, the rehearsal where there was one; all in points of accuracy, held out.
 
@@ -122,8 +126,11 @@ class Trial:
     def _learned(self, weight: Float[np.ndarray, " f"]) -> Float[np.ndarray, " h"]:
         """The same of a set that is learned by weights."""
         rows, held = self.chosen[self.fitted], self.chosen[~self.fitted]
-        regression = learned(self.subject.images[rows], self.subject.labels[rows], self.classes, weight, self.seed)
-        return (regression(self.subject.images[held]).argmax(1) == self.subject.labels[held]).astype(float)
+        images, labels = self.subject.images, self.subject.labels
+        regression = learned(images[rows], labels[rows], self.classes, weight, self.seed)
+        # A few at a time: images are large beside the features that all else here looks at.
+        blocks = np.array_split(held, math.ceil(len(held) / BLOCK))
+        return np.concatenate([regression(images[block]).argmax(1) == labels[block] for block in blocks]).astype(float)
 
     def _reweighted(self, parts: Sequence[Part]) -> tuple[Reweighted, list[Part]]:
         """The small model of the half that is fitted, and the parts there."""
