@@ -7,6 +7,9 @@ READY := $(VENV)/.ready
 # Red digits are even and blue ones odd, but for 3 % of each class: the rare groups.
 DEMO := --data digits --shift two-colours --bias 0.97 --ipc 10 --steps 300
 
+# Where it is set, every process would compile all that it imports anew: seconds each.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test check lint format docs clean
 
 demo: $(READY)

@@ -34,6 +34,7 @@ def made(tmp_path_factory):
     with contextlib.redirect_stdout(io.StringIO()) as shown, pytest.MonkeyPatch.context() as patch:
         # Without networks, which take long.
         patch.setattr(discovering, "views", lambda: {"kmeans:texture": kmeans(texture())})
+        patch.setattr("rdd_jax.grouping.rehearsal.STEPS", 40)
         assert main(["groups", *SHIFT, "--out", str(out)]) == 0
     return out, shown.getvalue()
 
