@@ -24,9 +24,6 @@ from rdd_jax.files import write_json
 
 FOLDER = Path("runs/for-networks")
 
-NETWORKS = 3
-"""Trained on every set, under every recipe."""
-
 RECIPES = {"dm": ("augmented",), "frepo": ("augmented", "own")}
 """Of the sets of a method, each beside DC's, which `evaluate` adds."""
 
@@ -39,8 +36,9 @@ CELLS: dict[str, dict[str, Any]] = {
     "mnist-1/frepo": {"data": "mnist", **FREPO, "steps": 1500},
     "mnist-10/frepo": {"data": "mnist", **FREPO, "steps": 1500},
     "cifar10-1/frepo": {**PHOTOGRAPHS, **FREPO, "steps": 1500},
-    "cifar10s-10/dm, robust": {"data": "cifar10", "shift": "grey", **DM, "robust": True},
-    "mnistbg-10/dm, robust": {"data": "mnist", "shift": "colour-background", **DM, "robust": True},
+    "cifar10s-10/dm, robust": {"data": "cifar10", "shift": "grey", **DM, "steps": 600, "robust": True},
+    "mnistbg-10/dm, robust": {"data": "mnist", "shift": "colour-background", **DM, "steps": 1000, "robust": True},
+    "cifar10-50/dm": {**PHOTOGRAPHS, **DM},
 }
 """``init`` names a cell whose set is the start."""
 
@@ -62,7 +60,7 @@ def _configured(name: str, options: dict[str, Any], seed: int) -> Method:
     return configured(options["method"], ipc=ipc, seed=seed, learners="krr", baselines=False, **more)
 
 
-def run(only: str, seeds: int) -> None:
+def run(only: str, seeds: int, networks: int) -> None:
     """Distils every cell that is not finished, then scores them; interrupted ones are resumed."""
     from rdd_jax.app.distilling import distill
     from rdd_jax.app.evaluating import evaluate
@@ -76,7 +74,7 @@ def run(only: str, seeds: int) -> None:
         for recipe in RECIPES[name_of(config)]:
             told = folder / f"{recipe}.json"
             if not told.exists():
-                of = EvaluationOptions(learners=None, seeds=NETWORKS, recipe=_spelt(recipe, config), baselines=False)
+                of = EvaluationOptions(learners=None, seeds=networks, recipe=_spelt(recipe, config), baselines=False)
                 write_json(told, evaluate(Evaluate(str(folder), data=config.data, evaluation=of)))
                 print(name, recipe, {k: f"{100 * v:.1f}" for k, v in _accuracy(told).items()}, flush=True)
 
@@ -110,9 +108,15 @@ def table(only: str) -> None:
                 print("| " + " | ".join([name, str(report["steps"]), f"{took:.0f}", learner, *figures]) + " |")
 
 
-def main(what: tyro.conf.Positional[Literal["run", "table"]], only: str = "", seeds: int = 1) -> None:
-    """Runs cells whose name starts with ``only``, of the first ``seeds`` seeds, or shows what is there."""
-    {"run": lambda: run(only, seeds), "table": lambda: table(only)}[what]()
+def main(
+    what: tyro.conf.Positional[Literal["run", "table"]], only: str = "", seeds: int = 1, networks: int = 3
+) -> None:
+    """Runs cells whose name starts with ``only``, of the first ``seeds`` seeds, or shows what is there.
+
+    Args:
+      networks: trained on every set, under every recipe.
+    """
+    {"run": lambda: run(only, seeds, networks), "table": lambda: table(only)}[what]()
 
 
 if __name__ == "__main__":
