@@ -15,6 +15,7 @@ from rdd_jax.evaluation import (
     baselines,
     evaluate,
     evaluate_sets,
+    held_out,
     krr_learner,
     learner_name,
     network_learner,
@@ -130,6 +131,30 @@ def test_the_learner_of_a_recipe_is_its_network_trained_by_it():
     network = centred(mlp(2, width=4))
     (variables,) = training.train(network, synthetic(), [4], recipe)
     np.testing.assert_array_equal(predict(images()), training.logits(network, variables, images()))
+
+
+def test_recipes_stop_by_validation_images_evenly_over_the_split():
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(2, dtype=np.int32), 600)
+    train, validation, test = (
+        Data(rng.integers(0, 256, (1200, 2, 2, 1), np.uint8), labels, ("a", "b")) for _ in range(3)
+    )
+    prepared = prepare(Splits(train, validation, test, "made"), "standardise")
+    found = held_out(prepared)
+    assert np.asarray(found.of_class).mean() == 0.5
+    every = {image.tobytes() for image in prepared.model_space(validation)}
+    assert len({np.asarray(image).tobytes() for image in found.images} & every) == 1000
+
+
+@pytest.mark.slow
+def test_the_learner_of_a_recipe_that_stops_does_so_by_what_is_held_out():
+    recipe = Recipe("mlp", width=4, epochs=20, learning_rate=0.5, stop=1)
+    held = synthetic(3)
+    (predict,) = recipe_learner(recipe, 2, held)(synthetic(), [4])
+    (variables,) = training.train(mlp(2, width=4), synthetic(), [4], recipe, held)
+    np.testing.assert_array_equal(predict(images()), training.logits(mlp(2, width=4), variables, images()))
+    (never,) = recipe_learner(replace(recipe, stop=0), 2)(synthetic(), [4])
+    assert not np.array_equal(predict(images()), never(images()))
 
 
 @pytest.mark.parametrize(

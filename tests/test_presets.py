@@ -16,10 +16,11 @@ from rdd_jax import parameterise, sampling
 from rdd_jax.app import options, pieces
 from rdd_jax.app.methods import METHODS, configured, dc, kip, matching, name_of, networked, rdd
 from rdd_jax.augment import none
+from rdd_jax.datasets import prepare
 from rdd_jax.errors import InputError
 from rdd_jax.kernels import fc_ntk
 from rdd_jax.networks import mlp
-from rdd_jax.types import Data, Losses, Synthetic, centred_one_hot
+from rdd_jax.types import Data, Losses, Splits, Synthetic, centred_one_hot
 
 SIAMESE = "colour+crop+cutout+flip+scale+rotate"
 DIGITS = "colour+crop+cutout+scale+rotate"
@@ -190,8 +191,13 @@ def test_networks_learn_labels_that_were_learned_by_frepos_training_in_the_size_
 def test_a_set_is_validated_by_the_recipe_of_its_evaluation(name, monkeypatch):
     monkeypatch.setattr(networked, "recipe_learner", made := Mock(wraps=networked.recipe_learner))
     config = configured(name, net_width=8).resolved(PHOTOGRAPHS)
-    config.validator(fc_ntk(), 2)
-    made.assert_called_once_with(*config.recipes(2), 2)
+    images = np.random.default_rng(0).integers(0, 256, (4, 4, 4, 3), np.uint8)
+    train, validation = (dataclasses.replace(PHOTOGRAPHS, images=images[where]) for where in (slice(2), slice(2, 4)))
+    prepared = prepare(Splits(train, validation, train, "made"), "standardise")
+    config.validator(fc_ntk(), prepared)
+    [(recipe, classes, stops_by)] = [call.args for call in made.call_args_list]
+    assert ([recipe], classes) == (config.recipes(2), 2)
+    np.testing.assert_array_equal(stops_by.images, prepared.model_space(validation))
 
 
 def test_a_recipe_that_only_larger_sets_can_have_is_refused_for_the_smaller_ones():

@@ -39,12 +39,12 @@ PUBLISHED = {
 DROP, DROPS_AFTER = 0.1, 152
 DC = PUBLISHED | {"network": "convnet", "depth": 3, "width": 128, "growth": "constant", "norm": "instance"}
 DC |= {"centred": False, "loss": "cross-entropy", "label_scale": 1.0, "optimizer": "sgd", "schedule": "drop"}
-DC |= {"warmup": 0, "steps": None, "augment": "none", "rates": ""}
-# Zhou et al. 2022 and Loo et al. 2022, with their released code; of RFAD the rate and the missing stop are our own.
+DC |= {"warmup": 0, "steps": None, "augment": "none", "stop": 0, "rates": ""}
+# Zhou et al. 2022 and Loo et al. 2022, with their released code; of RFAD the rate and how it stops are our own.
 FREPO = DC | {"growth": "double", "norm": "none", "loss": "squared", "optimizer": "adam", "learning_rate": 3e-4}
 FREPO |= {"weight_decay": 0.0, "schedule": "cosine", "warmup": 500, "epochs": None, "batch": 500, "augment": "frepo"}
 RFAD = DC | {"width": 1024, "norm": "none", "centred": True, "loss": "squared", "weight_decay": 0.0}
-RFAD |= {"schedule": "constant", "epochs": None, "steps": 20_000}
+RFAD |= {"schedule": "constant", "epochs": None, "steps": 20_000, "stop": 5}
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,9 @@ def test_the_constants_are_the_published_ones(name, images, classes, published):
 
 # --- files and words ---------------------------------------------------------------------------------
 
-OWN = Recipe("mlp", width=7, loss="squared", label_scale=3, epochs=None, steps=12, augment="crop+shift2", average=0.5)
+OWN = Recipe(
+    "mlp", width=7, loss="squared", label_scale=3, epochs=None, steps=12, augment="crop+shift2", average=0.5, stop=2
+)
 
 
 @pytest.mark.parametrize("name", [*RECIPES, "own"])
@@ -122,6 +124,7 @@ def test_the_words_of_the_training_alone_leave_the_network_out():
         ({"width": 0}, "width is 0"),
         ({"depth": 101}, "depth is 101"),
         ({"average": 1.0}, "average is 1.0"),
+        ({"stop": -1}, "stop is -1"),
         ({"momentum": 1}, "momentum is 1"),
         ({"learning_rate": 0}, "learning_rate is 0"),
         ({"learning_rate": float("nan")}, "learning_rate is nan"),

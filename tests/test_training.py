@@ -134,6 +134,51 @@ def test_the_average_of_the_weights_is_what_is_tested():
         np.testing.assert_allclose(one, other, atol=1e-6)
 
 
+LOOKED_AT = {"batch": 4, "learning_rate": 0.3, "schedule": "constant"}
+"""Of six images: two batches an epoch, so that nine steps are four epochs and a batch."""
+
+
+def taught_by(steps):
+    """`Linear` after so many steps, and held-out images whose labels are what it then predicts."""
+    synthetic, network = three_classes(), from_flax(Linear())
+    (found,) = training.train(network, synthetic, [2], Recipe(epochs=None, steps=steps, **LOOKED_AT))
+    images = jnp.asarray(np.random.default_rng(1).standard_normal((300, 2, 2, 1)), jnp.float32)
+    labels = np.asarray(network.apply(found, images)).argmax(1)
+    return found, Synthetic(images, centred_one_hot(labels, 3))
+
+
+@pytest.mark.parametrize("steps", [6, 9])
+def test_a_training_that_stops_hands_over_the_network_of_its_best_look(steps, monkeypatch):
+    monkeypatch.setattr(training, "LOOKS", 5)
+    expected, held_out = taught_by(steps)
+    recipe = Recipe(epochs=None, steps=9, stop=5, **LOOKED_AT)
+    (found,) = training.train(from_flax(Linear()), three_classes(), [2], recipe, held_out)
+    np.testing.assert_allclose(leaves(found), leaves(expected), rtol=1e-6)
+
+
+def test_a_training_ends_after_looks_that_were_no_better(monkeypatch):
+    monkeypatch.setattr(training, "LOOKS", 5)
+    taken = []
+
+    def noted(key, images):
+        jax.debug.callback(lambda: taken.append(1))
+        return images
+
+    monkeypatch.setitem(augment.NAMED, "noted", noted)
+    _, held_out = taught_by(2)  # the first look is right everywhere
+    for patience, steps in ((1, 4), (2, 6), (9, 9)):
+        taken.clear()
+        recipe = Recipe(epochs=None, steps=9, stop=patience, augment="noted", **LOOKED_AT)
+        training.train(from_flax(Linear()), three_classes(), [2], recipe, held_out)
+        jax.effects_barrier()
+        assert len(taken) == steps
+
+
+def test_a_recipe_that_stops_needs_real_images():
+    with pytest.raises(InputError, match="stop is 3, but there are no real images to stop by: give held_out"):
+        training.train(from_flax(Linear()), three_classes(), [0], Recipe(stop=3))
+
+
 @pytest.mark.slow
 def test_every_batch_is_augmented_with_a_key_of_its_own(monkeypatch):
     synthetic, network, seen = three_classes(), from_flax(Linear()), []

@@ -89,7 +89,7 @@ def _distilled(config: Method, run: Run, resume: bool, held: ExitStack, progress
     run.save_synthetic(saved)
     stages.begin("evaluating")
     recipes = pieces.recipes_of(of, recipe)
-    learners = pieces.learners_of(of, recipes, config.kernel, len(synthetic.images), splits.train)
+    learners = pieces.learners_of(of, recipes, config.kernel, len(synthetic.images), prepared)
     corruptions = pieces.listed(of.corruptions)
     measured = evaluate_sets(
         synthetic, prepared, learners, of.seeds, of.baselines, corruptions, config.set.ipc, progress

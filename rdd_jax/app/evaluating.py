@@ -85,7 +85,7 @@ def evaluate(config: Evaluate, progress: Progress = SILENT, elsewhere: Collectio
     recipe = pieces.found_rates(of, recipe, synthetic, prepared, stages)
     recipes = pieces.recipes_of(of, recipe)
     recipes += _beside(recipes, splits.train)
-    learners = pieces.learners_of(of, recipes, config.kernel, images, splits.train)
+    learners = pieces.learners_of(of, recipes, config.kernel, images, prepared)
     stages.begin("evaluating")
     ipc = None if run is None else run.set.ipc
     measured = evaluate_sets(

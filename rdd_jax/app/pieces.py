@@ -31,7 +31,7 @@ from rdd_jax.datasets.corruptions import corrupt
 from rdd_jax.datasets.preprocess import Prepared
 from rdd_jax.datasets.shifts import shift_by_name
 from rdd_jax.errors import InputError
-from rdd_jax.evaluation import krr_learner, learner_name, recipe_learner, with_rates
+from rdd_jax.evaluation import held_out, krr_learner, learner_name, recipe_learner, with_rates
 from rdd_jax.kernels import kernel_by_name
 from rdd_jax.networks import Network, training
 from rdd_jax.networks.recipes import Recipe, network_by_recipe
@@ -129,14 +129,19 @@ def _others(options: EvaluationOptions, recipe: Recipe) -> list[str]:
 
 
 def learners_of(
-    options: EvaluationOptions, recipes: Sequence[Recipe], regression: RegressionOptions, images: int, train: Data
+    options: EvaluationOptions, recipes: Sequence[Recipe], regression: RegressionOptions, images: int, real: Prepared
 ) -> dict[str, Learner]:
-    """The learners of an evaluation on a set of so many images, by name: ``krr``, and networks by recipes."""
+    """The learners of an evaluation on a set of so many images, by name: ``krr``, and networks by recipes.
+
+    Args:
+      real: the data that the set stands for, by whose validation split a recipe may stop.
+    """
     learners: dict[str, Learner] = {}
+    train = real.splits.train
     if "krr" in listed(options.learners):
         learners["krr"] = krr_learner(kernel_of(regression, train), regression.reg)
-    classes = train.classes
-    return learners | {learner_name(one, images, classes): recipe_learner(one, classes) for one in recipes}
+    classes, stops_by = train.classes, held_out(real)
+    return learners | {learner_name(one, images, classes): recipe_learner(one, classes, stops_by) for one in recipes}
 
 
 def check_learners(options: EvaluationOptions, recipe: Recipe, images: int, splits: Splits) -> None:

@@ -142,7 +142,7 @@ class Steps:
 
     def _validate(self, state: State) -> float:
         """The accuracy of the learner that the method is about: kernel regression, or one network from scratch."""
-        learner = self.config.validator(self.kernel, len(self.prepared.class_names))
+        learner = self.config.validator(self.kernel, self.prepared)
         predict = next(learner(self._finished(state), [self.config.seed]))
         return accuracy(predict(self.validation), self.prepared.splits.validation.labels)
 

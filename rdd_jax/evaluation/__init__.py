@@ -4,7 +4,7 @@ from rdd_jax.contracts import Learner, Predict
 from rdd_jax.evaluation import metrics
 from rdd_jax.evaluation.baselines import BASELINES, baselines
 from rdd_jax.evaluation.evaluate import Evaluated, Evaluation, Tested, evaluate, evaluate_sets, prepare_test
-from rdd_jax.evaluation.learners import LEARNERS, krr_learner, learner_name, network_learner, recipe_learner
+from rdd_jax.evaluation.learners import LEARNERS, held_out, krr_learner, learner_name, network_learner, recipe_learner
 from rdd_jax.evaluation.metrics import Cells
 from rdd_jax.evaluation.rates import with_rates
 
@@ -20,6 +20,7 @@ __all__ = [
     "baselines",
     "evaluate",
     "evaluate_sets",
+    "held_out",
     "krr_learner",
     "learner_name",
     "metrics",

@@ -3,15 +3,18 @@
 from collections.abc import Iterator, Sequence
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from rdd_jax.contracts import Kernel, Learner, Predict
+from rdd_jax.datasets.preprocess import Prepared
 from rdd_jax.kernels import krr
 from rdd_jax.networks import NETWORKS, Network, training
 from rdd_jax.networks.recipe_files import spelt
 from rdd_jax.networks.recipes import Recipe, network_by_recipe, sizes_of
-from rdd_jax.types import Synthetic
+from rdd_jax.types import Synthetic, centred_one_hot
 
-__all__ = ["LEARNERS", "krr_learner", "learner_name", "network_learner", "recipe_learner"]
+__all__ = ["HELD_OUT", "LEARNERS", "held_out", "krr_learner", "learner_name", "network_learner", "recipe_learner"]
 
 LEARNERS = ("krr", *NETWORKS)
 """Kernel ridge regression, or a network by name."""
@@ -28,22 +31,37 @@ def krr_learner(kernel: Kernel, reg: float = 1e-6) -> Learner:
     return learn
 
 
-def network_learner(network: Network, recipe: Recipe | None = None) -> Learner:
-    """A finite network trained from scratch on the set alone, by a recipe (DC's); see `rdd_jax.networks.training`."""
+HELD_OUT = 1000
+"""Real images, at most, by which a recipe stops."""
+
+
+def held_out(prepared: Prepared) -> Synthetic:
+    """Images and labels of the validation split, evenly over it, by which a recipe may stop."""
+    own = prepared.splits.validation
+    own = own.take(np.linspace(0, len(own) - 1, min(len(own), HELD_OUT)).astype(int))
+    return Synthetic(jnp.asarray(prepared.model_space(own)), centred_one_hot(own.labels, own.classes))
+
+
+def network_learner(network: Network, recipe: Recipe | None = None, held_out: Synthetic | None = None) -> Learner:
+    """A finite network trained from scratch on the set alone, by a recipe (DC's); see `rdd_jax.networks.training`.
+
+    Args:
+      held_out: what a recipe that stops does so by, see `held_out`.
+    """
 
     def learn(synthetic: Synthetic, seeds: Sequence[int]) -> Iterator[Predict]:
         # A CPU trains one after another anyway: each is then at hand as soon as it is done.
         together = [[seed] for seed in seeds] if jax.default_backend() == "cpu" else [list(seeds)]
         for some in together:
-            for variables in training.train(network, synthetic, some, recipe):
+            for variables in training.train(network, synthetic, some, recipe, held_out):
                 yield lambda images, variables=variables: training.logits(network, variables, images)
 
     return learn
 
 
-def recipe_learner(recipe: Recipe, classes: int) -> Learner:
-    """The network of a recipe, trained by it."""
-    return network_learner(network_by_recipe(recipe, classes), recipe)
+def recipe_learner(recipe: Recipe, classes: int, held_out: Synthetic | None = None) -> Learner:
+    """The network of a recipe, trained by it; ``held_out`` as in `network_learner`."""
+    return network_learner(network_by_recipe(recipe, classes), recipe, held_out)
 
 
 def learner_name(recipe: Recipe, images: int, classes: int) -> str:

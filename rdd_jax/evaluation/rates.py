@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from rdd_jax.datasets import Prepared
-from rdd_jax.evaluation.learners import recipe_learner
+from rdd_jax.evaluation.learners import held_out, recipe_learner
 from rdd_jax.evaluation.metrics import accuracy
 from rdd_jax.networks.recipes import Recipe
 from rdd_jax.progress import each
@@ -28,10 +28,10 @@ def with_rates(
       prepared: the real data, of which validation is looked at.
     """
     images, labels = prepared.model_space(prepared.splits.validation), prepared.splits.validation.labels
-    classes = len(prepared.class_names)
+    classes, stops_by = len(prepared.class_names), held_out(prepared)
 
     def reached(one: Recipe) -> float:
-        return accuracy(next(recipe_learner(one, classes)(synthetic, [seed]))(images), labels)
+        return accuracy(next(recipe_learner(one, classes, stops_by)(synthetic, [seed]))(images), labels)
 
     rates = {}
     for network in networks:

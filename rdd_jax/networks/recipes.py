@@ -57,6 +57,7 @@ RANGES = {
     "steps": (1, MOST),
     "batch": (1, MOST),
     "average": (0, 0.9999),
+    "stop": (0, MOST),
 }
 
 
@@ -78,6 +79,9 @@ class Recipe:
       batch: images a step; all, where the set has no more.
       augment: of every batch, by name (`augment.augment_by_name`).
       average: decay of an exponential average of the weights, which is then what is tested; 0: the last weights.
+      stop: looks at real images that are held out, of which there are twenty spread evenly over the training, without a
+        better accuracy, after which it ends; what is then tested is the network of the best look. 0: nothing is looked
+        at, and the training goes to its end.
       rates: learning rates of other networks by this recipe, such as ``"mlp:0.03 lenet:0.1"``; a network that is not
         there has ``learning_rate``. `rdd_jax.evaluation.with_rates` finds them.
 
@@ -104,6 +108,7 @@ class Recipe:
     batch: int = 256
     augment: str = "none"
     average: Number = 0.0
+    stop: int = 0
     rates: str = ""
 
     def __post_init__(self):
@@ -208,8 +213,8 @@ def frepo(images: int) -> Recipe:
 def rfad(images: int, classes: int) -> Recipe:
     """RFAD's (Loo et al. 2022): a centred ConvNet of width 1,024, squared error on scaled labels, momentum, full batch.
 
-    Published as up to 20,000 steps that are stopped early by the accuracy on real training images. Here they are not:
-    the set is all that a recipe sees. The rate was tuned there; 0.01 is of this library.
+    Published as up to 20,000 steps that are stopped early by the accuracy on real training images. How often those are
+    looked at, five looks without a better accuracy, and the rate, which was tuned there, are of this library.
     """
     return Recipe(
         width=1024,
@@ -222,6 +227,7 @@ def rfad(images: int, classes: int) -> Recipe:
         epochs=None,
         steps=20_000,
         batch=min(images, MOST),
+        stop=5,
     )
 
 

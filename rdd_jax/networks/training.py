@@ -3,18 +3,19 @@
 from collections.abc import Callable
 from functools import partial
 from operator import itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from rdd_jax.augment import augment_by_name, check_augment, none
 from rdd_jax.checks import are_distributions
 from rdd_jax.contracts import Augment
 from rdd_jax.errors import InputError
+from rdd_jax.kernels.blocks import in_blocks
 from rdd_jax.kernels.gram import row_blocks
 from rdd_jax.networks.base import Centred, Network, check_batch, check_images
 from rdd_jax.networks.recipes import Recipe
@@ -88,21 +89,35 @@ def targets(labels: Float[Array, "n k"]) -> Float[Array, "n k"]:
     return jax.nn.one_hot(jnp.argmax(labels, 1), labels.shape[1], dtype=labels.dtype)
 
 
-def train(network: Network, synthetic: Synthetic, seeds: list[int], recipe: Recipe | None = None) -> list[Any]:
+def train(
+    network: Network,
+    synthetic: Synthetic,
+    seeds: list[int],
+    recipe: Recipe | None = None,
+    held_out: Synthetic | None = None,
+) -> list[Any]:
     """Trains a network a seed on ``synthetic`` alone, by a recipe (DC's); the variables of each.
 
     The network is the recipe's own (`recipes.network_by_recipe`), or another that it is tried on. One compiled loop for
     all seeds: one after another on a CPU, whose cores a single network keeps busy, all at once elsewhere.
 
+    Args:
+      held_out: real images and labels by which a recipe that stops (`Recipe.stop`) does so; others do not look at them.
+
     Raises:
-      InputError: what `check_training` does, or the network's outputs are not the classes.
+      InputError: what `check_training` does, the network's outputs are not the classes, or a recipe that stops without
+        ``held_out``.
     """
     recipe = recipe or Recipe()
+    if recipe.stop and held_out is None:
+        raise InputError(
+            f"stop is {recipe.stop}, but there are no real images to stop by: give held_out, or a recipe with stop=0"
+        )
     check_training(network, recipe, synthetic.images.shape)
     synthetic = synthetic._replace(labels=_lesson(recipe, synthetic.labels))
     keys = jax.vmap(jax.random.key)(jnp.array(seeds))
     together = jax.default_backend() != "cpu"
-    variables = _train(network, recipe, synthetic, keys, together)
+    variables = _train(network, recipe, synthetic, keys, together, held_out if recipe.stop else None)
     return [jax.tree.map(itemgetter(i), variables) for i in range(len(seeds))]
 
 
@@ -124,8 +139,19 @@ def _lesson(recipe: Recipe, labels: Float[Array, "n k"]) -> Float[Array, "n k"]:
     return targets(labels) if recipe.loss == "cross-entropy" else recipe.label_scale * labels
 
 
+LOOKS = 20
+"""At held-out images in the course of a training that may stop."""
+
+
 @partial(jax.jit, static_argnums=(0, 1, 4))
-def _train(network: Network, recipe: Recipe, synthetic: Synthetic, keys: Array, together: bool):
+def _train(
+    network: Network,
+    recipe: Recipe,
+    synthetic: Synthetic,
+    keys: Array,
+    together: bool,
+    held_out: Synthetic | None = None,
+):
     """The variables of every key, stacked."""
     images = len(synthetic.images)
     optimizer, augment = optimizer_of(recipe, images), augment_by_name(recipe.augment)
@@ -143,13 +169,60 @@ def _train(network: Network, recipe: Recipe, synthetic: Synthetic, keys: Array, 
         def one(i, carry, batches=None):
             return epoch(jax.random.fold_in(epoch_key, i), carry, synthetic, step, recipe.batch, augment, batches)
 
+        def handed(trained: Training) -> Any:
+            """What is tested."""
+            found = trained.average if recipe.average else trained.variables
+            settled = network.settle
+            return found if settled is None else settled(found, _mixed(init_key, synthetic.images, recipe))
+
         carry = Training(variables, optimizer.init(variables), variables)
+        if held_out is not None:
+            return _stopped(network, held_out, recipe.stop, carry, one, handed, epochs, rest)
         trained = jax.lax.fori_loop(0, epochs, one, carry)
-        trained = one(epochs, trained, rest) if rest else trained
-        found = trained.average if recipe.average else trained.variables
-        return found if network.settle is None else network.settle(found, _mixed(init_key, synthetic.images, recipe))
+        return handed(one(epochs, trained, rest) if rest else trained)
 
     return jax.vmap(train_one)(keys) if together else jax.lax.map(train_one, keys)
+
+
+class _Looked(NamedTuple):
+    """A training as it was last looked at, ``since`` looks after the best one."""
+
+    trained: Training
+    best: Any
+    accuracy: Float[Array, ""]
+    since: Int[Array, ""]
+    done: Int[Array, ""]
+
+
+def _stopped(
+    network: Network,
+    held_out: Synthetic,
+    patience: int,
+    carry: Training,
+    one: Callable[..., Training],
+    handed: Callable[[Training], Any],
+    epochs: int,
+    rest: int,
+) -> Any:
+    """What is tested after ``one`` of every epoch and the ``rest`` batches, at the best look at ``held_out``."""
+    last = epochs + (rest > 0)
+    every = -(-last // LOOKS)
+
+    def look(now: _Looked) -> _Looked:
+        until = jnp.minimum(now.done + every, last)
+        trained = jax.lax.fori_loop(now.done, jnp.minimum(until, epochs), one, now.trained)
+        if rest:
+            trained = jax.lax.cond(until > epochs, lambda: one(epochs, trained, rest), lambda: trained)
+        found = handed(trained)
+        outputs = in_blocks(lambda images: network.apply(found, images), held_out.images)
+        accuracy = jnp.mean(jnp.argmax(outputs, 1) == held_out.of_class)
+        better = accuracy > now.accuracy
+        best = jax.tree.map(lambda new, old: jnp.where(better, new, old), found, now.best)
+        since = jnp.where(better, 0, now.since + 1)
+        return _Looked(trained, best, jnp.maximum(accuracy, now.accuracy), since, until)
+
+    start = _Looked(carry, handed(carry), jnp.float32(-1), jnp.int32(0), jnp.int32(0))
+    return jax.lax.while_loop(lambda now: (now.done < last) & (now.since < patience), look, start).best
 
 
 def _mixed(key: PRNGKey, images: Array, recipe: Recipe) -> Array:

@@ -18,6 +18,7 @@ from rdd_jax.app.sections import (
     SetOptions,
 )
 from rdd_jax.contracts import Kernel, Learner
+from rdd_jax.datasets.preprocess import Prepared
 from rdd_jax.distill import Distiller
 from rdd_jax.errors import InputError
 from rdd_jax.evaluation import krr_learner
@@ -159,7 +160,7 @@ class Stepped(Method):
         """The distiller for training data of so many classes, in any number of groups."""
         raise NotImplementedError
 
-    def validator(self, kernel: Kernel, classes: int) -> Learner:
+    def validator(self, kernel: Kernel, prepared: Prepared) -> Learner:
         """What the set is validated by on its way."""
         return krr_learner(kernel, self.kernel.reg)
 

@@ -10,8 +10,9 @@ from rdd_jax.app.options import count, number, one_of
 from rdd_jax.app.sections import RiskOptions, SizeOptions
 from rdd_jax.augment import SHARED
 from rdd_jax.contracts import Kernel, Learner, Objective, Risk
+from rdd_jax.datasets.preprocess import Prepared
 from rdd_jax.distill import Distiller, compose
-from rdd_jax.evaluation import recipe_learner
+from rdd_jax.evaluation import held_out, recipe_learner
 from rdd_jax.networks import NETWORKS, Network, check_images
 from rdd_jax.trajectory import Trajectory
 from rdd_jax.types import Data, Synthetic
@@ -72,8 +73,9 @@ class ByNetworks(Stepped):
         name = self.network.network
         check_images(pieces.network_of(self.network, name, 2), tuple(shape), f"network {name!r}")
 
-    def validator(self, kernel: Kernel, classes: int) -> Learner:
-        return recipe_learner(self.recipe(classes), classes)
+    def validator(self, kernel: Kernel, prepared: Prepared) -> Learner:
+        classes = len(prepared.class_names)
+        return recipe_learner(self.recipe(classes), classes, held_out(prepared))
 
     def check_start(self, kernel: Kernel, synthetic: Synthetic) -> None:
         """Networks take any set."""
