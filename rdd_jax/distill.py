@@ -11,7 +11,7 @@ Example::
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -36,7 +36,7 @@ __all__ = ["DISPATCH", "Distiller", "Diverged", "Info", "State", "compose", "one
 class Diverged(RuntimeError):
     """Loss or gradient became NaN or infinite in step ``step`` (the first is 1); ``state`` is the one before it."""
 
-    def __init__(self, step: int, state: State, why: str = "try a lower learning rate"):
+    def __init__(self, step: int, state: Any, why: str = "try a lower learning rate"):
         super().__init__(f"the loss or its gradient was not finite at step {step}: {why}")
         self.step = step
         self.state = state

@@ -1,5 +1,6 @@
 """Files that are either whole or not there: arrays, text, JSON. Pickled data is never loaded."""
 
+import fcntl
 import json
 import math
 import os
@@ -23,6 +24,7 @@ __all__ = [
     "as_json",
     "check_new",
     "check_place",
+    "locked",
     "new_folder",
     "read_npz",
     "read_values",
@@ -103,6 +105,26 @@ def new_folder(folder: Path) -> Iterator[Path]:
         except OSError:
             check_new(folder)  # another process was quicker
             raise
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """The folder for this process alone; the system takes the lock back however the process ends.
+
+    Raises:
+      InputError: another process is at work there, or nothing can be written.
+    """
+    check_place(folder / "report.json")
+    with (folder / "lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(
+                f"another process is at work in {str(folder)!r}: wait until it has ended, or give another --out"
+            ) from error
+        for part in folder.glob(".*.part"):  # of a process that was killed while it wrote
+            part.unlink()
+        yield
 
 
 def write_bytes(file: Path, content: bytes) -> None:

@@ -23,6 +23,7 @@ __all__ = [
     "TICKS",
     "before_after",
     "curves",
+    "epochs",
     "grid",
     "heat_map",
     "image_grids",
@@ -178,4 +179,19 @@ def curves(metrics: Sequence[Mapping], title: str = "") -> bytes:
         axes.grid(alpha=0.3)
     if title:
         figure.suptitle(title, fontsize=11)
+    return _png(figure)
+
+
+@PLAIN
+def epochs(rows: Sequence[Mapping]) -> bytes:
+    """Validation accuracy over the epochs of a training, and that of the worst group where it is known."""
+    figure = Figure((5.5, 3.4), dpi=120, layout="constrained")
+    axes = figure.subplots()
+    for name in ("validation_accuracy", "validation_worst_group"):
+        if name in rows[0]:
+            values = [100 * row[name] for row in rows]
+            axes.plot([row["epoch"] for row in rows], values, marker="o", ms=3, lw=1, label=name.replace("_", " "))
+    axes.set(xlabel="epoch", ylabel="%")
+    axes.legend()
+    axes.grid(alpha=0.3)
     return _png(figure)

@@ -1,11 +1,12 @@
 r"""The networks that objectives look from, step by step of the distiller.
 
-``follow(key, step, state, synthetic, data) -> state`` gives the network of a step: `fresh` weights (DM), or a network
-in training that starts anew every so often (`trained`), on the synthetic set (DC, DSA, FRePo, RCIG) or on real data
-(RDD). Nothing here is differentiated with respect to the synthetic set.
+``follow(key, step, state, synthetic, data) -> state`` gives the network of a step: `fresh` weights (DM), a network in
+training that starts anew every so often (`trained`), on the synthetic set (DC, DSA, FRePo, RCIG) or on real data (RDD),
+or one of those that a training on real data left behind (`at_snapshots`). Nothing here is differentiated with respect
+to the synthetic set.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -22,7 +23,16 @@ from rdd_jax.networks.training import Training, cross_entropy, epoch, mean_loss,
 from rdd_jax.sampling import counted
 from rdd_jax.types import Examples, Losses, PRNGKey, Synthetic
 
-__all__ = ["Trajectory", "fresh", "nearest_of_class", "on_real", "on_synthetic", "trained"]
+__all__ = [
+    "Snapshots",
+    "Trajectory",
+    "at_snapshots",
+    "fresh",
+    "nearest_of_class",
+    "on_real",
+    "on_synthetic",
+    "trained",
+]
 
 
 class Trajectory(NamedTuple):
@@ -102,12 +112,57 @@ def trained(
     return Trajectory(init, follow, model)
 
 
+class Snapshots(NamedTuple):
+    """Networks one after the other, and which of them a step looks from.
+
+    Attributes:
+      variables: of all, stacked, from the youngest to the oldest.
+    """
+
+    variables: Any
+    at: Int[Array, ""]
+
+
+def at_snapshots(snapshots: Sequence[Any], with_last: bool = False) -> Trajectory:
+    """Networks that have been trained before, such as those of `rdd_jax.snapshots`: one at random at every step.
+
+    Nothing is trained on the way, so that a step costs what one of `fresh` does.
+
+    Args:
+      snapshots: the variables of each, from the youngest to the oldest.
+      with_last: whether the model is the pair of the step's network and the last one, as `objectives.taught` wants it.
+
+    Raises:
+      InputError: no snapshots.
+    """
+    at_least("the number of snapshots", len(snapshots), 1)
+
+    def follow(key: PRNGKey, step: Array, state: Snapshots, synthetic: Synthetic, data: Examples) -> Snapshots:
+        return state._replace(at=jax.random.randint(key, (), 0, len(snapshots)))
+
+    def model(state: Snapshots, step: Array) -> Any:
+        now, last = (jax.tree.map(lambda leaf, i=i: leaf[i], state.variables) for i in (state.at, -1))
+        return (now, last) if with_last else now
+
+    def init(synthetic: Synthetic) -> Snapshots:
+        return Snapshots(jax.tree.map(lambda *leaves: jnp.stack(leaves), *snapshots), jnp.zeros((), jnp.int32))
+
+    return Trajectory(init, follow, model)
+
+
 def _zeros_like(start: Callable[[PRNGKey, Synthetic], Any], synthetic: Synthetic) -> Any:
     shapes = jax.eval_shape(start, jax.random.key(0), synthetic)
     return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
 
 # --- lessons -----------------------------------------------------------------------------------------
+
+ERRORS = {"cross-entropy": cross_entropy, "squared": squared_error}
+
+
+def _targets(error: str, labels: Float[Array, "n k"]) -> Float[Array, "n k"]:
+    """What an error of `ERRORS` is taken to, from centred labels."""
+    return labels + 1 / labels.shape[1] if error == "cross-entropy" else labels
 
 
 def on_synthetic(
@@ -129,12 +184,10 @@ def on_synthetic(
     """
     at_least("epochs", epochs, 0)
     at_least("batch", batch, 1)
-    of = choose("error", error, {"cross-entropy": cross_entropy, "squared": squared_error})
-    step = partial(update, mean_loss(network, of), optimizer)
+    step = partial(update, mean_loss(network, choose("error", error, ERRORS)), optimizer)
 
     def lesson(key: PRNGKey, training: Training, synthetic: Synthetic, data: Examples) -> Training:
-        centre = 1 / synthetic.labels.shape[1] if error == "cross-entropy" else 0.0
-        taught = synthetic._replace(labels=synthetic.labels + centre)
+        taught = synthetic._replace(labels=_targets(error, synthetic.labels))
         one = lambda i, now: epoch(jax.random.fold_in(key, i), now, taught, step, batch, augment)  # noqa: E731
         return jax.lax.fori_loop(0, epochs, one, training)
 
@@ -149,26 +202,32 @@ def on_real(
     risk: Risk | None = None,
     nearest: bool = True,
     augment: Augment = none,
+    error: str = "cross-entropy",
 ) -> Lesson:
     r"""``steps`` on real data: RDD's inner training under a robust risk.
 
     .. math::  L = \tfrac1n \sum_i w_i \ell_i + R(\ell, g, w)
 
-    with the cross-entropies :math:`\ell_i` and a risk ``R`` across groups, such as RDD's :math:`\mathrm{mean}_g\,
+    with the losses :math:`\ell_i` and a risk ``R`` across groups, such as RDD's :math:`\mathrm{mean}_g\,
     CVaR_\tau + \max_g CVaR_\tau` (`risk.grouped`); the gradient goes through it. Without ``risk``, plain training.
 
     Args:
       sampler: which real examples a step sees.
       nearest: groups are the synthetic images, an example belonging to the nearest one of its class in the network's
         embedding, computed for the synthetic set once a lesson (RDD's, no group labels). False: the groups of ``data``.
+      error: as in `on_synthetic`.
+
+    Raises:
+      InputError: an unknown ``error``, or ``steps < 0``.
     """
     at_least("steps", steps, 0)
+    of = choose("error", error, ERRORS)
 
     def lesson(key: PRNGKey, training: Training, synthetic: Synthetic, data: Examples) -> Training:
         centres = network.features(training.variables, synthetic.images) if risk and nearest else None
 
         def loss(variables: Any, images: Array, labels: Array, weight: Array, group: Array) -> Array:
-            value = cross_entropy(network.apply(variables, images), labels)
+            value = of(network.apply(variables, images), labels)
             plain = jnp.mean(weight * value)
             if risk is None:
                 return plain
@@ -181,7 +240,7 @@ def on_real(
         def one(i, training):
             sample_key, augment_key = jax.random.split(jax.random.fold_in(key, i))
             index, weight = sampler(sample_key, data)
-            images, labels = augment(augment_key, data.images[index]), data.labels[index] + 1 / data.labels.shape[1]
+            images, labels = augment(augment_key, data.images[index]), _targets(error, data.labels[index])
             return update(loss, optimizer, training, images, labels, counted(data, index, weight), data.groups[index])
 
         return jax.lax.fori_loop(0, steps, one, training)

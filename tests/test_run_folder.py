@@ -16,11 +16,12 @@ import numpy as np
 import pytest
 
 from rdd_jax.app.cli import main
+from rdd_jax.app.digests import digest, fingerprint
 from rdd_jax.app.forms import _folder_names
 from rdd_jax.app.methods import METHODS, configured, name_of
 from rdd_jax.app.options import options
 from rdd_jax.app.run_commands import _asked
-from rdd_jax.app.run_folder import Run, _digest, fingerprint
+from rdd_jax.app.run_folder import Run
 from rdd_jax.datasets import load
 from rdd_jax.files import write_json
 from rdd_jax.types import Splits
@@ -135,7 +136,7 @@ def test_what_a_newer_version_knows_has_its_default_in_an_older_run(run):
     del values["evaluation"]["recipe"], values["kernel"]
     write_json(file, values)
     write_json(
-        run.folder / "environment.json", read(run.folder / "environment.json") | {"config_digest": _digest(values)}
+        run.folder / "environment.json", read(run.folder / "environment.json") | {"config_digest": digest(values)}
     )
     assert run.config().evaluation.recipe is None
     assert run.config().kernel.reg == 1e-6

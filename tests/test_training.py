@@ -10,7 +10,7 @@ import pytest
 
 from rdd_jax import augment, networks
 from rdd_jax.errors import InputError
-from rdd_jax.networks import convnet, from_flax, mlp, training
+from rdd_jax.networks import convnet, from_flax, mlp, stopping, training
 from rdd_jax.networks.convolution import convolve
 from rdd_jax.networks.recipes import Recipe, network_by_recipe
 from rdd_jax.networks.training import Training, optimizer_of
@@ -149,7 +149,7 @@ def taught_by(steps):
 
 @pytest.mark.parametrize("steps", [6, 9])
 def test_a_training_that_stops_hands_over_the_network_of_its_best_look(steps, monkeypatch):
-    monkeypatch.setattr(training, "LOOKS", 5)
+    monkeypatch.setattr(stopping, "LOOKS", 5)
     expected, held_out = taught_by(steps)
     recipe = Recipe(epochs=None, steps=9, stop=5, **LOOKED_AT)
     (found,) = training.train(from_flax(Linear()), three_classes(), [2], recipe, held_out)
@@ -157,7 +157,7 @@ def test_a_training_that_stops_hands_over_the_network_of_its_best_look(steps, mo
 
 
 def test_a_training_ends_after_looks_that_were_no_better(monkeypatch):
-    monkeypatch.setattr(training, "LOOKS", 5)
+    monkeypatch.setattr(stopping, "LOOKS", 5)
     taken = []
 
     def noted(key, images):

@@ -197,6 +197,9 @@ PATHS = {
         NETWORK, trajectory.on_real(NETWORK, SGD, uniform(8), 2, ROBUST), SGD, period=3, warm=True
     ),
     "pooled": trajectory.trained(NETWORK, trajectory.on_synthetic(NETWORK, SGD, 1), SGD, period=4, pool=2),
+    "at snapshots": trajectory.at_snapshots(
+        [NETWORK.init(jax.random.key(seed), jnp.zeros((1, 3, 3, 1))) for seed in range(3)]
+    ),
 }
 
 
@@ -206,6 +209,7 @@ PAIRS = {
     "on synthetic": gradient_matching,
     "on real": gradient_matching,
     "pooled": distribution_matching,
+    "at snapshots": gradient_matching,
 }
 
 
@@ -225,6 +229,22 @@ def test_every_trajectory_serves_an_objective_and_repeats_itself(name):
     half, _ = distiller.run(KEY, distiller.init(synthetic), data, 7)
     rest, _ = distiller.run(KEY, half, data, 12)
     np.testing.assert_allclose(leaves(rest.params), leaves(state.params), rtol=1e-5, atol=1e-6)
+
+
+def test_a_step_looks_from_any_snapshot_and_beside_it_from_the_last():
+    synthetic, data = problem()
+    kept = [{"weight": jnp.full(2, float(age))} for age in range(3)]
+    alone = follow(trajectory.at_snapshots(kept), 30, synthetic, data)
+    pairs = follow(trajectory.at_snapshots(kept, with_last=True), 30, synthetic, data)
+    ages = [float(one["weight"][0]) for one in alone]
+    assert {age: ages.count(age) > 3 for age in ages} == {0.0: True, 1.0: True, 2.0: True}
+    assert ages == [float(now["weight"][0]) for now, _ in pairs]
+    assert {float(last["weight"][1]) for _, last in pairs} == {2.0}
+
+
+def test_without_snapshots_there_is_no_trajectory():
+    with pytest.raises(InputError, match="the number of snapshots is 0"):
+        trajectory.at_snapshots([])
 
 
 @pytest.mark.slow

@@ -33,6 +33,7 @@ COMMANDS = {
     "select": "select a weighted subset of the real images, with a certificate",
     "data": "show what is in a data set",
     "groups": "find the groups that a data set hides, and report them",
+    "train": "train networks on the real data, and keep every epoch for other runs",
     "export": "take the set of a run elsewhere: PNG, npz, PyTorch, parquet",
 }
 """Each is a function of `rdd_jax.app.run_commands`."""

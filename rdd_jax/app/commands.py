@@ -7,19 +7,38 @@ from typing import Annotated
 from rdd_jax.app.forms import FORMS
 from rdd_jax.app.options import count, number, one_of, seed_number, text
 from rdd_jax.app.sections import (
+    RECIPE,
     SOURCE,
     DataOptions,
     EvaluationOptions,
     GroupOptions,
     KernelOptions,
     RegressionOptions,
+    RiskOptions,
     SelectionOptions,
     SpaceOptions,
     SplitsOptions,
 )
 from rdd_jax.selection import DRAWS, SELECTIONS, STRATA
 
-__all__ = ["COMMANDS", "ChoiceOptions", "Compare", "Evaluate", "Export", "Find", "Select", "Show"]
+__all__ = [
+    "COMMANDS",
+    "ChoiceOptions",
+    "Compare",
+    "Evaluate",
+    "Export",
+    "Find",
+    "RealRecipeOptions",
+    "Select",
+    "Show",
+    "Train",
+]
+
+
+REAL_RECIPE = (
+    "the network and its training: dc, dsa, or a .json or .toml file, and what is changed (dsa,epochs=60,width=64); "
+    "unset: dsa,epochs=20"
+)
 
 
 @dataclass(frozen=True)
@@ -88,6 +107,29 @@ class Find:
 
 
 @dataclass(frozen=True)
+class RealRecipeOptions:
+    """How networks are trained."""
+
+    recipe: Annotated[str | None, replace(RECIPE, help=REAL_RECIPE)] = None
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train a network on the real data and keep it after every epoch, for `rdd distill METHOD --snapshots FOLDER`.
+
+    With a --grouping under RDD's risk over the groups (--within, --across), beside the plain mean. What is there is
+    not trained again, and a training that was broken off goes on, by the same command.
+    """
+
+    seed: Annotated[int, seed_number("of everything: splits, groups, weights, batches, augmentation")] = 0
+    out: Annotated[Path | None, text("the folder; unset: snapshots/DATA-NETWORK-DIGEST here", "FOLDER")] = None
+    data: DataOptions = DataOptions()
+    training: RealRecipeOptions = RealRecipeOptions()
+    groups: GroupOptions = GroupOptions("none")
+    risk: RiskOptions = RiskOptions(within="cvar", across="mean+max", tau=0.8)
+
+
+@dataclass(frozen=True)
 class Compare:
     """Compare finished runs side by side, group by group: a table, and a picture of every (class, group) cell."""
 
@@ -109,6 +151,7 @@ COMMANDS = {
     "select": Select(),
     "data": Show(""),
     "groups": Find(""),
+    "train": Train(),
     "export": Export(""),
 }
 """What the commands beside ``rdd distill`` are asked, with the defaults."""

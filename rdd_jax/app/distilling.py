@@ -95,6 +95,7 @@ def _distilled(config: Method, run: Run, resume: bool, held: ExitStack, progress
         synthetic, prepared, learners, of.seeds, of.baselines, corruptions, config.set.ipc, progress
     )
     certificate = _certificate(config, start, stages)
+    measured = [*measured[0], *config.all_data()], measured[1]
     stages.begin("reporting")
     values = reporting.write_run(
         config, run, prepared, start.synthetic, saved, measured, start.grouped, certificate, stages
@@ -119,6 +120,7 @@ def _check_data(config: Method, splits: Splits) -> None:
     images = config.images * train.classes
     pieces.check_learners(config.evaluation, config.recipe(train.classes), images, splits)
     config.check_images(shape)
+    config.check_data(splits)
     check_sizes(config, train)
     if isinstance(config, Stepped):
         check_augment(config.batch.augment, shape)

@@ -7,9 +7,10 @@ from typing import Any
 
 from rdd_jax.app import options, pieces
 from rdd_jax.app.commands import Evaluate
+from rdd_jax.app.digests import fingerprint
 from rdd_jax.app.methods import Method, name_of
 from rdd_jax.app.reporting import described, measured_values, notes
-from rdd_jax.app.run_folder import Run, fingerprint
+from rdd_jax.app.run_folder import Run
 from rdd_jax.app.sections import EvaluationOptions, RegressionOptions
 from rdd_jax.app.sizes import check_recipes
 from rdd_jax.datasets.preprocess import Prepared, prepare

@@ -14,6 +14,7 @@ __all__ = [
     "RUNAWAY",
     "STYLE",
     "WRITTEN",
+    "epoch_rows",
     "facts",
     "looked_at",
     "matched",
@@ -79,6 +80,21 @@ def _percent(evaluation: Mapping[str, Any]) -> str:
     mean = f"{100 * evaluation['mean']:.1f}"
     seeds = len(evaluation["seeds"])
     return f"{mean} ± {100 * evaluation['std']:.1f}" if seeds > 1 else mean
+
+
+_MOST_EPOCHS = 12
+"""Rows of a table of epochs."""
+
+
+def epoch_rows(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """``(header, rows)`` of a training: its epochs, of many some evenly, the first and the last among them."""
+    measures = [name for name in ("validation_accuracy", "validation_worst_group") if name in rows[0]]
+    header = ["epoch", *(f"{name.replace('_', ' ')}, %" for name in measures), "time"]
+    every = -(-(len(rows) - 1) // (_MOST_EPOCHS - 1)) or 1
+    shown = [row for row in rows if (rows[-1]["epoch"] - row["epoch"]) % every == 0 or row is rows[0]]
+    return header, [
+        [str(row["epoch"]), *(f"{100 * row[name]:.1f}" for name in measures), duration(row["seconds"])] for row in shown
+    ]
 
 
 def facts(report: Mapping[str, Any]) -> list[tuple[str, str]]:

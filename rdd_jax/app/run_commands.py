@@ -8,8 +8,19 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from rdd_jax import plots
-from rdd_jax.app import comparing, evaluating, exporting, finding, found_page, options, selecting, showing
-from rdd_jax.app.commands import Compare, Evaluate, Export, Find, Select, Show
+from rdd_jax.app import (
+    comparing,
+    evaluating,
+    exporting,
+    finding,
+    found_page,
+    options,
+    report,
+    selecting,
+    showing,
+    training,
+)
+from rdd_jax.app.commands import Compare, Evaluate, Export, Find, Select, Show, Train
 from rdd_jax.app.distilling import distill as distill_job
 from rdd_jax.app.drawing import Drawn, draw_report, draw_table
 from rdd_jax.app.environment import check_device
@@ -20,7 +31,7 @@ from rdd_jax.distill import Diverged
 from rdd_jax.errors import InputError, unknown
 from rdd_jax.files import as_json, check_new, read_values, write_bytes
 
-__all__ = ["compare", "data", "distill", "evaluate", "export", "groups", "select"]
+__all__ = ["compare", "data", "distill", "evaluate", "export", "groups", "select", "train"]
 
 T = TypeVar("T")
 
@@ -242,6 +253,28 @@ def groups(arguments: Sequence[str]) -> int:
     print(
         f"{values['out']}/report.html: the groups with pictures; --grouping {values['out']}/groups.npz trains on them"
     )
+    return 0
+
+
+def train(arguments: Sequence[str]) -> int:
+    """``rdd train``."""
+    config = _configured(Train(), "train", arguments)
+    check_device()
+    try:
+        with ended_by_signals(), Drawn() as drawn:
+            values = training.train(config, drawn.progress)
+    except Diverged as diverged:
+        print(f"rdd: {diverged} (the epochs before are kept)", file=sys.stderr)
+        return 3
+    except KeyboardInterrupt as interrupt:
+        raise KeyboardInterrupt("the same command goes on") from interrupt
+    header, rows = report.epoch_rows(values["epochs"])
+    draw_table(header, rows, f"{values['recipe']} on {values['data']}")
+    draw_table(*report.table_rows(values["evaluations"], short=True), "the last epoch, on test")
+    print(f"time {report.times(values['seconds'])}, device {values['device']}")
+    if not values["trained"]:
+        print("It was there already: nothing was trained.")
+    print(f"{values['out']}: a network an epoch; `rdd distill dm --snapshots {values['out']} ...` takes them")
     return 0
 
 

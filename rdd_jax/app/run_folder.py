@@ -4,8 +4,6 @@
 ``curves.png``, ``report.json``, ``report.html``.
 """
 
-import fcntl
-import hashlib
 import json
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,42 +12,35 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from rdd_jax.app import options, records, settings
+from rdd_jax.app.digests import digest, fingerprint, of_file
 from rdd_jax.app.methods import METHODS, Method, name_of
 from rdd_jax.errors import InputError
-from rdd_jax.files import append_text, check_place, new_folder, read_values, write_json, write_text
+from rdd_jax.files import append_text, locked, new_folder, read_values, write_json, write_text
 from rdd_jax.grouping import is_file, split_names
 from rdd_jax.saving import SavedSet, save_set
 from rdd_jax.selection.initialise import STARTS
 from rdd_jax.types import Splits
 
-__all__ = ["Run", "config_of", "fingerprint", "from_anywhere"]
-
-
-def fingerprint(data: Splits) -> str:
-    """A digest of every image, label, group and name of every split, with their shapes and dtypes."""
-    digest = hashlib.blake2b(digest_size=16)
-    for part in data[:3]:
-        digest.update(repr((part.class_names, part.group_names)).encode())
-        for array in (part.images, part.labels, *(() if part.groups is None else (part.groups,))):
-            digest.update(repr((array.dtype.str, array.shape)).encode())
-            digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()
+__all__ = ["Run", "config_of", "from_anywhere"]
 
 
 def _digests(config: Method) -> dict[str, str]:
     """Of every file beside the data that a run is made from, its start and its groups, by path."""
     start = Path(config.set.init)
     files = [] if config.set.init in STARTS else [start / "synthetic.npz" if start.is_dir() else start]
+    snapshots = {field.name: field.default for field in options.options(config)}.get("snapshots")
+    files += [] if snapshots is None else [Path(snapshots) / "report.json"]  # which has those of the networks
     files += [Path(part) for part in split_names(config.groups.grouping or "none") if is_file(part)]
-    return {str(file): hashlib.blake2b(file.read_bytes(), digest_size=16).hexdigest() for file in files}
+    return {str(file): of_file(file) for file in files}
 
 
 def from_anywhere(config: Method) -> Method:
     """The configuration with the paths of its data, start and groups in full, so that it holds in any directory."""
     given = {"data": (config.data.data, ("digits",)), "init": (config.set.init, STARTS)}
+    values = {field.name: field.default for field in options.options(config)}
+    if values.get("snapshots") is not None:
+        given["snapshots"] = (values["snapshots"], ())
     paths = {
         key: str(Path(value).absolute())
         for key, (value, names) in given.items()
@@ -59,11 +50,6 @@ def from_anywhere(config: Method) -> Method:
         parts = split_names(config.groups.grouping)
         paths["grouping"] = "+".join(str(Path(part).absolute()) if is_file(part) else part for part in parts)
     return options.updated(config, paths)
-
-
-def _digest(values: Mapping[str, Any]) -> str:
-    """Of a configuration as its file has it, however that is laid out."""
-    return hashlib.blake2b(json.dumps(values, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
 def config_of(values: Mapping[str, Any], where: str, start: Method | None = None) -> Method:
@@ -135,7 +121,7 @@ class Run:
         values = {"method": name_of(config), **settings.to_values(config)}
         digests = {
             "data_fingerprint": fingerprint(data),
-            "config_digest": _digest(values),
+            "config_digest": digest(values),
             "file_digests": _digests(config),
         }
         with new_folder(self.folder) as made:
@@ -149,16 +135,7 @@ class Run:
         Raises:
           InputError: another process is at work there, or nothing can be written.
         """
-        check_place(self.folder / "report.json")
-        with (self.folder / "lock").open("a") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise InputError(
-                    f"another process is at work in {str(self.folder)!r}: wait until it has ended, or start another run"
-                ) from error
-            for part in self.folder.glob(".*.part"):  # of a process that was killed while it wrote
-                part.unlink()
+        with locked(self.folder):
             yield
 
     def check_data(self, data: Splits, remedy: str = "bring the old data back or start a new run") -> None:
@@ -172,8 +149,8 @@ class Run:
     def check_files(self, config: Method) -> None:
         """Raises `InputError` where a start or groups from a file are not what the run was started with."""
         known = self._environment().get("file_digests", {})
-        for file, digest in _digests(config).items():
-            if known.get(file) != digest:
+        for file, found in _digests(config).items():
+            if known.get(file) != found:
                 raise InputError(
                     f"{file!r} is not what it was when {str(self.folder)!r} was started: bring it back, or start a "
                     "new run"
@@ -207,7 +184,7 @@ class Run:
                 f"again with `{_remake(values)}`"
             )
         config = config_of(values, str(file))
-        if self._environment()["config_digest"] != _digest(values):
+        if self._environment()["config_digest"] != digest(values):
             again = shlex.join(["rdd", "distill", "--config", str(file), "--out", "NEW"])
             raise InputError(
                 f"{str(file)!r} is not what the run was started with: bring it back, or start a new run with `{again}`"

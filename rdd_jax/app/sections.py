@@ -27,6 +27,7 @@ from rdd_jax.selection import DRAWS
 from rdd_jax.selection.initialise import STARTS
 
 __all__ = [
+    "RECIPE",
     "BatchOptions",
     "DataOptions",
     "EvaluationOptions",

@@ -3,27 +3,28 @@
 from collections.abc import Callable
 from functools import partial
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from rdd_jax.augment import augment_by_name, check_augment, none
 from rdd_jax.checks import are_distributions
 from rdd_jax.contracts import Augment
 from rdd_jax.errors import InputError
-from rdd_jax.kernels.blocks import in_blocks
 from rdd_jax.kernels.gram import row_blocks
 from rdd_jax.networks.base import Centred, Network, check_batch, check_images
 from rdd_jax.networks.recipes import Recipe
+from rdd_jax.networks.stopping import right_of, until_no_better
 from rdd_jax.types import PRNGKey, Synthetic, Training
 
 __all__ = [
     "DISPATCHED",
     "Training",
+    "averaged",
     "check_training",
     "cross_entropy",
     "epoch",
@@ -139,10 +140,6 @@ def _lesson(recipe: Recipe, labels: Float[Array, "n k"]) -> Float[Array, "n k"]:
     return targets(labels) if recipe.loss == "cross-entropy" else recipe.label_scale * labels
 
 
-LOOKS = 20
-"""At held-out images in the course of a training that may stop."""
-
-
 @partial(jax.jit, static_argnums=(0, 1, 4))
 def _train(
     network: Network,
@@ -164,10 +161,16 @@ def _train(
         variables = network.init(init_key, synthetic.images[:1])
 
         def step(carry: Training, *batch: Array) -> Training:
-            return _averaged(recipe, update(loss, optimizer, carry, *batch))
+            return averaged(recipe, update(loss, optimizer, carry, *batch))
 
         def one(i, carry, batches=None):
             return epoch(jax.random.fold_in(epoch_key, i), carry, synthetic, step, recipe.batch, augment, batches)
+
+        def go_on(first, until, trained):
+            trained = jax.lax.fori_loop(first, jnp.minimum(until, epochs), one, trained)
+            return (
+                jax.lax.cond(until > epochs, lambda: one(epochs, trained, rest), lambda: trained) if rest else trained
+            )
 
         def handed(trained: Training) -> Any:
             """What is tested."""
@@ -177,52 +180,12 @@ def _train(
 
         carry = Training(variables, optimizer.init(variables), variables)
         if held_out is not None:
-            return _stopped(network, held_out, recipe.stop, carry, one, handed, epochs, rest)
+            last = epochs + (rest > 0)
+            return until_no_better(carry, go_on, last, handed, right_of(network, held_out), recipe.stop)
         trained = jax.lax.fori_loop(0, epochs, one, carry)
         return handed(one(epochs, trained, rest) if rest else trained)
 
     return jax.vmap(train_one)(keys) if together else jax.lax.map(train_one, keys)
-
-
-class _Looked(NamedTuple):
-    """A training as it was last looked at, ``since`` looks after the best one."""
-
-    trained: Training
-    best: Any
-    accuracy: Float[Array, ""]
-    since: Int[Array, ""]
-    done: Int[Array, ""]
-
-
-def _stopped(
-    network: Network,
-    held_out: Synthetic,
-    patience: int,
-    carry: Training,
-    one: Callable[..., Training],
-    handed: Callable[[Training], Any],
-    epochs: int,
-    rest: int,
-) -> Any:
-    """What is tested after ``one`` of every epoch and the ``rest`` batches, at the best look at ``held_out``."""
-    last = epochs + (rest > 0)
-    every = -(-last // LOOKS)
-
-    def look(now: _Looked) -> _Looked:
-        until = jnp.minimum(now.done + every, last)
-        trained = jax.lax.fori_loop(now.done, jnp.minimum(until, epochs), one, now.trained)
-        if rest:
-            trained = jax.lax.cond(until > epochs, lambda: one(epochs, trained, rest), lambda: trained)
-        found = handed(trained)
-        outputs = in_blocks(lambda images: network.apply(found, images), held_out.images)
-        accuracy = jnp.mean(jnp.argmax(outputs, 1) == held_out.of_class)
-        better = accuracy > now.accuracy
-        best = jax.tree.map(lambda new, old: jnp.where(better, new, old), found, now.best)
-        since = jnp.where(better, 0, now.since + 1)
-        return _Looked(trained, best, jnp.maximum(accuracy, now.accuracy), since, until)
-
-    start = _Looked(carry, handed(carry), jnp.float32(-1), jnp.int32(0), jnp.int32(0))
-    return jax.lax.while_loop(lambda now: (now.done < last) & (now.since < patience), look, start).best
 
 
 def _mixed(key: PRNGKey, images: Array, recipe: Recipe) -> Array:
@@ -301,7 +264,8 @@ def mean_loss(
     return lambda variables, images, labels: jnp.mean(loss(network.apply(variables, images), labels))
 
 
-def _averaged(recipe: Recipe, carry: Training) -> Training:
+def averaged(recipe: Recipe, carry: Training) -> Training:
+    """With the average of the weights moved on, where the recipe has one."""
     if not recipe.average:
         return carry
     average = optax.incremental_update(carry.variables, carry.average, 1 - recipe.average)

@@ -11,6 +11,8 @@ synthetic images of its *class*, times the number of classes: under the mean ris
 published sum over classes; under the mean over (class, group) cells it is the idea of FairDD (Zhou et al. 2025); other
 risks protect the cells that are matched worst, ours.
 
+Any of them can be `taught` by a network that has learned the classes.
+
 The labels of the synthetic set are centred distributions (`parameterise`: fixed or soft).
 """
 
@@ -20,6 +22,7 @@ from rdd_jax.objectives.gradients import DISTANCES, cosine, gradient_matching, s
 from rdd_jax.objectives.kip import kip, kip_solved
 from rdd_jax.objectives.regression import feature_regression, on_features
 from rdd_jax.objectives.tangents import on_tangents
+from rdd_jax.objectives.taught import taught
 
 __all__ = [
     "DISTANCES",
@@ -33,4 +36,5 @@ __all__ = [
     "on_features",
     "on_tangents",
     "squared",
+    "taught",
 ]

@@ -21,12 +21,12 @@ from rdd_jax.contracts import Kernel, Learner
 from rdd_jax.datasets.preprocess import Prepared
 from rdd_jax.distill import Distiller
 from rdd_jax.errors import InputError
-from rdd_jax.evaluation import krr_learner
+from rdd_jax.evaluation import Evaluation, krr_learner
 from rdd_jax.grouping import split_names
 from rdd_jax.kernels import krr
 from rdd_jax.networks.recipe_files import recipe_of, spelt
 from rdd_jax.networks.recipes import Recipe
-from rdd_jax.types import Data, Synthetic
+from rdd_jax.types import Data, Splits, Synthetic
 
 __all__ = ["Method", "Stepped", "filled"]
 
@@ -92,6 +92,13 @@ class Method:
 
     def check_images(self, shape: Sequence[int]) -> None:
         """Raises `InputError` where images of ``shape = (h, w, c)`` cannot be learned by these options."""
+
+    def check_data(self, splits: Splits) -> None:
+        """Raises `InputError` where options do not go with these real data."""
+
+    def all_data(self) -> list[Evaluation]:
+        """What the real data themselves reached, where a network was trained on them."""
+        return []
 
     def started(self, start: Synthetic) -> Synthetic:
         """The start in the form that the method learns from."""

@@ -106,5 +106,8 @@ class Matching(ByNetworks):
             return start
         return start._replace(labels=centred_one_hot(start.of_class, start.labels.shape[1]))
 
+    def own_augment(self) -> Augment:
+        return siamese_of(self.matching.siamese, shared=False)
+
     def drawn(self, classes: int) -> BatchOptions:
         return replace(self.batch, batch=self.batch.batch * classes)

@@ -2,26 +2,50 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from rdd_jax.app import pieces
+from rdd_jax.app.digests import fingerprint
 from rdd_jax.app.methods.base import Method, Stepped, filled
-from rdd_jax.app.options import count, number, one_of
+from rdd_jax.app.options import Option, count, number, one_of
 from rdd_jax.app.sections import RiskOptions, SizeOptions
-from rdd_jax.augment import SHARED
-from rdd_jax.contracts import Kernel, Learner, Objective, Risk
+from rdd_jax.app.snapshot_folder import SnapshotFolder
+from rdd_jax.augment import SHARED, none
+from rdd_jax.contracts import Augment, Kernel, Learner, Objective, Risk
 from rdd_jax.datasets.preprocess import Prepared
 from rdd_jax.distill import Distiller, compose
-from rdd_jax.evaluation import held_out, recipe_learner
+from rdd_jax.errors import InputError
+from rdd_jax.evaluation import Evaluation, held_out, recipe_learner
 from rdd_jax.networks import NETWORKS, Network, check_images
-from rdd_jax.trajectory import Trajectory
-from rdd_jax.types import Data, Synthetic
+from rdd_jax.networks.recipes import Recipe, sizes_of
+from rdd_jax.objectives import taught
+from rdd_jax.trajectory import Trajectory, at_snapshots
+from rdd_jax.types import Data, Splits, Synthetic
 
-__all__ = ["ByNetworks", "NetworkOptions", "TrainingOptions", "dsa_parts"]
+__all__ = ["ByNetworks", "NetworkOptions", "SnapshotOptions", "TrainingOptions", "dsa_parts"]
+
+
+def _check_snapshots(name: str, value: str) -> None:
+    SnapshotFolder(Path(value)).report()
+
+
+SNAPSHOTS = Option(
+    "networks of a folder of `rdd train`, one at random a step; unset: the method's", "FOLDER", _check_snapshots
+)
 
 
 @dataclass(frozen=True)
-class NetworkOptions(SizeOptions):
+class SnapshotOptions:
+    """Networks that are there already."""
+
+    snapshots: Annotated[str | None, SNAPSHOTS] = None
+    snapshots_from: Annotated[int, count("the first epoch of --snapshots; 0: random weights", least=0)] = 1
+    taught: Annotated[float, number("weight of the set's cross-entropy under the last of --snapshots", least=0)] = 0.0
+
+
+@dataclass(frozen=True)
+class NetworkOptions(SnapshotOptions, SizeOptions):
     """The network of the steps."""
 
     network: Annotated[str, one_of(NETWORKS, "what the set is made by")] = "convnet"
@@ -67,11 +91,30 @@ class ByNetworks(Stepped):
     def check(self) -> None:
         super().check()
         pieces.network_of(self.network, self.network.network, 2)
+        at = self.network
+        if at.snapshots is not None:
+            recipe = Recipe(at.network, at.net_depth, at.net_width, at.net_growth, at.norm)
+            asked = {"network": at.network, **sizes_of(recipe)}
+            SnapshotFolder(Path(at.snapshots)).check_network(asked, at.snapshots_from)
+        elif at.taught:
+            raise InputError(f"taught is {at.taught:g}, but there is no network that could teach: give --snapshots")
 
     def check_images(self, shape: Sequence[int]) -> None:
         super().check_images(shape)
         name = self.network.network
         check_images(pieces.network_of(self.network, name, 2), tuple(shape), f"network {name!r}")
+
+    def check_data(self, splits: Splits) -> None:
+        super().check_data(splits)
+        if self.network.snapshots is not None:
+            kept = SnapshotFolder(Path(self.network.snapshots))
+            kept.check_data(self.data.preprocess, self.data.zca_reg, fingerprint(splits))
+            kept.load(self.network.snapshots_from)  # a damaged one is told now
+
+    def all_data(self) -> list[Evaluation]:
+        if self.network.snapshots is None:
+            return []
+        return [Evaluation(**row) for row in SnapshotFolder(Path(self.network.snapshots)).report()["evaluations"]]
 
     def validator(self, kernel: Kernel, prepared: Prepared) -> Learner:
         classes = len(prepared.class_names)
@@ -85,19 +128,29 @@ class ByNetworks(Stepped):
         raise NotImplementedError
 
     def trajectory(self, network: Network) -> Trajectory:
-        """The networks of the steps."""
+        """The networks of the steps, where no snapshots are given."""
         raise NotImplementedError
+
+    def own_augment(self) -> Augment:
+        """What the set's images are looked at under, each by itself."""
+        return none
 
     def across(self) -> Risk:
         """The risk over the losses, or over the distances of the groups."""
         return pieces.risk_of(self.risk)
 
     def distiller(self, kernel: Kernel, classes: int) -> Distiller:
-        network = pieces.network_of(self.network, self.network.network, classes)
+        at, network = self.network, pieces.network_of(self.network, self.network.network, classes)
+        objective, trajectory = self.objective(network), self.trajectory
+        if at.snapshots is not None:
+            kept = SnapshotFolder(Path(at.snapshots)).load(at.snapshots_from)
+            trajectory = lambda _: at_snapshots(kept, with_last=at.taught > 0)  # noqa: E731
+        if at.taught:
+            objective = taught(objective, network, at.taught, self.own_augment())
         return compose(
-            self.objective(network),
+            objective,
             risk=self.across(),
-            trajectory=self.trajectory(network),
+            trajectory=trajectory(network),
             parameterisation=pieces.parameterisation_of(self.set, self.label_kind),
             **pieces.steps_of(self.drawn(classes), self.optimiser),
         )

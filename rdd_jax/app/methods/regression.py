@@ -35,6 +35,7 @@ from rdd_jax.app.sections import (
 )
 from rdd_jax.checks import are_distributions
 from rdd_jax.contracts import Objective
+from rdd_jax.errors import InputError
 from rdd_jax.networks import Network, ensemble
 from rdd_jax.objectives import feature_regression, on_features, on_tangents
 from rdd_jax.trajectory import Trajectory, fresh, on_synthetic, trained
@@ -165,6 +166,11 @@ class RFAD(FeatureRegression):
 
     optimiser: OptimiserOptions = OptimiserOptions(optimizer="adabelief", lr=0.01, schedule="cosine")
     regression: SeveralOptions = SeveralOptions()
+
+    def check(self) -> None:
+        super().check()
+        if self.network.snapshots is not None:
+            raise InputError("snapshots are given, but rfad looks from random networks: leave them out, or use frepo")
 
     def objective(self, network: Network) -> Objective:
         several = ensemble(network, self.regression.net_count)

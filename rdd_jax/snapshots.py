@@ -1,0 +1,100 @@
+"""Networks that are trained on the real data once and kept as they were after every epoch: snapshots.
+
+Sets are then made at them (`trajectory.at_snapshots`) without training anything on the way. The training is by any
+recipe of small sets, plainly or under RDD's risk over groups (`trajectory.on_real`).
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+from jaxtyping import Array, Int
+
+from rdd_jax.augment import augment_by_name, check_augment
+from rdd_jax.contracts import Risk
+from rdd_jax.errors import InputError
+from rdd_jax.networks.base import check_batch, check_images
+from rdd_jax.networks.recipes import Recipe, network_by_recipe
+from rdd_jax.networks.training import averaged, optimizer_of
+from rdd_jax.sampling import by_group, uniform
+from rdd_jax.trajectory import on_real
+from rdd_jax.types import Examples, PRNGKey, Synthetic, Training
+
+__all__ = ["RealTraining", "check_real_recipe", "real_training"]
+
+
+class RealTraining(NamedTuple):
+    """A training on real data.
+
+    Attributes:
+      init: ``init(key, data) -> Training``: a network at random weights.
+      advance: ``advance(key, training, data, first, count) -> Training``: the steps ``first`` to ``first + count`` of
+        the training, jitted; the same key gives the same end, however it is cut.
+      kept: ``kept(training) -> variables``: what a snapshot is, the average of the weights where the recipe has one.
+      steps: of an epoch.
+      epochs: of the training.
+    """
+
+    init: Callable[[PRNGKey, Examples], Training]
+    advance: Callable[[PRNGKey, Training, Examples, Int[Array, ""], Int[Array, ""]], Training]
+    kept: Callable[[Training], Any]
+    steps: int
+    epochs: int
+
+
+def check_real_recipe(recipe: Recipe, shape: tuple[int, ...]) -> None:
+    """Raises `InputError` where a recipe cannot train a network on real images of ``shape``, ``(n, h, w, c)``.
+
+    It has parts that are of small sets alone (a length in steps, stopping, scaled labels, outputs that are centred), or
+    does not go with the images (see `networks.training.check_training`).
+    """
+    parts = {
+        "steps": (recipe.steps is not None, "give epochs"),
+        "stop": (recipe.stop > 0, "leave it out: every epoch is kept"),
+        "label_scale": (recipe.label_scale != 1, "leave it out"),
+        "centred": (recipe.centred, "leave it out"),
+    }
+    for name, (has, remedy) in parts.items():
+        if has:
+            raise InputError(
+                f"the recipe has {name}, which is of small sets and not of a training on real data: {remedy}"
+            )
+    network = network_by_recipe(recipe, 2)
+    check_images(network, shape[1:], f"network {recipe.network!r}")
+    check_augment(recipe.augment, shape[1:])
+    check_batch(network, min(recipe.batch, shape[0]))
+    optimizer_of(recipe, shape[0])
+
+
+def real_training(recipe: Recipe, images: int, classes: int, risk: Risk | None = None) -> RealTraining:
+    """The training of the recipe's network on so many real images.
+
+    An epoch is as many batches as hold every image once; they are drawn with replacement, so that a step is independent
+    of those before it.
+
+    Args:
+      risk: over the groups of the data, beside the plain mean; batches are then even over the groups, or drawn as often
+        as examples count. None: plain training.
+    """
+    network, optimizer = network_by_recipe(recipe, classes), optimizer_of(recipe, images)
+    sampler = (uniform if risk is None else by_group)(min(recipe.batch, images))
+    augment = augment_by_name(recipe.augment)
+    lesson = on_real(network, optimizer, sampler, 1, risk, nearest=False, augment=augment, error=recipe.loss)
+    epochs, _ = recipe.length(images)
+
+    def init(key: PRNGKey, data: Examples) -> Training:
+        variables = network.init(key, data.images[:1])
+        return Training(variables, optimizer.init(variables), variables)
+
+    def advance(
+        key: PRNGKey, training: Training, data: Examples, first: Int[Array, ""], count: Int[Array, ""]
+    ) -> Training:
+        beside = Synthetic(data.images[:1], data.labels[:1])  # which a lesson by given groups does not look at
+
+        def one(step: Array, training: Training) -> Training:
+            return averaged(recipe, lesson(jax.random.fold_in(key, step), training, beside, data))
+
+        return jax.lax.fori_loop(first, first + count, one, training)
+
+    kept = lambda training: training.average if recipe.average else training.variables  # noqa: E731
+    return RealTraining(jax.jit(init), jax.jit(advance), kept, -(-images // recipe.batch), epochs)
