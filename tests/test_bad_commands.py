@@ -5,7 +5,7 @@ import pytest
 
 from rdd_jax.app import options
 from rdd_jax.app.cli import main
-from rdd_jax.app.commands import Evaluate, Export, Find, Select, Show
+from rdd_jax.app.commands import Evaluate, Export, Find, Select, Show, Train
 from rdd_jax.app.methods import METHODS, configured
 
 REMEDIES = ("must be", "choose from", "did you mean", "give ", "see `rdd", "once", "is not")
@@ -61,6 +61,7 @@ COMMANDS = [
     (["data", "own.npz"], Show("")),
     (["groups", "own.npz"], Find("")),
     (["export", "empty"], Export("")),
+    (["train"], Train()),
 ]
 BAD = {int: ("-1", "inf", "nan", HUGE), float: ("nan", "inf", "-1", "1e300")}
 NAMES = ("", "nonsense", "a,,b", "+")

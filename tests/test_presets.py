@@ -92,7 +92,7 @@ def test_what_is_not_said_is_as_published(name):
     told |= {"mix", "unbiased", "pool", "refresh_every", "checkpoint_every", "keep"}
     told |= {"robust", "resize", "mode", "groups_from"} | RANDOM
     if name != "label-solve":
-        told |= {"net_growth"}
+        told |= {"net_growth", "snapshots", "snapshots_from", "taught"}
         assert set(found) - set(PUBLISHED[name]) <= told
 
 
@@ -278,6 +278,8 @@ BOUNDS = {
     "kernel_seed": ([0], [-1]),
     "bias": ([0.0, 1.0], [-0.01, 1.01]),
     "share": ([1e-6, 1.0], [0.0, 1.01]),
+    "snapshots_from": ([0], [-1]),
+    "taught": ([0.0], [-0.01]),
     "soft_groups": ([0.0, 10.0], [-0.01]),
     "min_group": ([0.0, 0.999], [-0.01, 1.0]),
     "tau": ([1e-6, 1.0], [0.0, 1.01]),

@@ -389,7 +389,7 @@ def test_snapshots_that_do_not_go_with_a_run_are_refused_before_computing(here, 
         words = [word if word != "kept" else str(snapshots) for word in distil(tmp_path / "run", *more, method=method)]
         return said(capsys, *words)
 
-    assert "no folder of snapshots: make one with `rdd train`" in refused(snapshots="nowhere")
+    assert "no folder of snapshots: give one that `rdd train` made" in refused(snapshots="nowhere")
     wide = [word if word != "16" else "8" for word in DM]
     words = ["distill", "dm", "--data", "own.npz", "--snapshots", "kept", *wide, "--out", str(tmp_path / "run")]
     assert "whose width is 16, not 8: add --net-width 16" in said(capsys, *words)

@@ -118,7 +118,7 @@ class SnapshotFolder:
         """The report of a training that has ended; raises `InputError` where it has not, or the report is broken."""
         if not self.finished:
             if not (self.folder / "config.json").is_file():
-                raise InputError(f"{str(self.folder)!r} is no folder of snapshots: make one with `rdd train`")
+                raise InputError(f"{str(self.folder)!r} is no folder of snapshots: give one that `rdd train` made")
             raise InputError(
                 f"the training in {str(self.folder)!r} has not ended: give its `rdd train` command again, with "
                 f"--out {shlex.quote(str(self.folder))}"
