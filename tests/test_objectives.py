@@ -24,8 +24,9 @@ REGRESSIONS = {
     "on_features": objectives.feature_regression(objectives.on_features(NETWORK, 1e-3), mirror=True),
     "on_tangents": objectives.feature_regression(objectives.on_tangents(NETWORK), "cross-entropy"),
 }
-MEMBERS = OBJECTIVES | REGRESSIONS
-MODELS = {name: NETWORK.init(KEY, jnp.zeros((1, 3, 3, 1))) for name in REGRESSIONS}
+MEMBERS = OBJECTIVES | REGRESSIONS | {"taught": objectives.taught(OBJECTIVES["kip"], NETWORK, 0.5)}
+VARIABLES = NETWORK.init(KEY, jnp.zeros((1, 3, 3, 1)))
+MODELS = dict.fromkeys(REGRESSIONS, VARIABLES) | {"taught": (None, VARIABLES)}
 
 
 def problem(dtype=jnp.float64, m=4, b=9, k=3):
