@@ -99,7 +99,14 @@ def test_a_short_run_of_every_method_ends_above_its_start(way, tmp_path):
     assert (tmp_path / "run" / "curves.png").exists()
     saved = json.loads((tmp_path / "run" / "config.json").read_text())
     unset = {key for section in saved.values() if isinstance(section, dict) for key, v in section.items() if v is None}
-    assert unset <= {"landmarks", "groups_per_class", "resize", "mode", "groups_from", "snapshots"}  # found out, or none
+    assert unset <= {
+        "landmarks",
+        "groups_per_class",
+        "resize",
+        "mode",
+        "groups_from",
+        "snapshots",
+    }  # found out, or none
 
 
 @pytest.mark.slow
