@@ -285,6 +285,8 @@ def test_other_trainings_and_folders_are_refused(here, tmp_path, capsys):
     assert "seed is 0, not 1" in said(capsys, *asked("kept", "--seed", "1"))
     (tmp_path / "empty").mkdir()
     assert "holds no snapshots: give another --out" in said(capsys, *asked(tmp_path / "empty"))
+    assert "'nearest' looks at a synthetic set" in said(capsys, *asked(tmp_path / "new", "--grouping", "nearest"))
+    assert "'none' stands alone" in said(capsys, *asked(tmp_path / "new", "--grouping", "none+class"))
     assert "the recipe has stop" in said(capsys, *asked(tmp_path / "new", recipe=f"{WORDS},stop=1"))
     assert not (tmp_path / "new").exists()
     shutil.copytree("kept", tmp_path / "kept")

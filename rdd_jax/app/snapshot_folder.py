@@ -24,7 +24,8 @@ from rdd_jax.types import Training
 
 __all__ = ["SnapshotFolder"]
 
-REPORT = {"network": {"network": str}, "snapshots": {str: str}, "evaluations": [records.EVALUATION]}
+EVALUATION = {**records.EVALUATION, "values": [records.NUMBER]}
+REPORT = {"network": {"network": str}, "epochs": [{"epoch": int}], "snapshots": {str: str}, "evaluations": [EVALUATION]}
 CONFIG = {"data": {"preprocess": str, "zca_reg": records.NUMBER, "data": str}}
 
 

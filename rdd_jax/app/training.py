@@ -22,8 +22,10 @@ from rdd_jax.app.snapshot_folder import SnapshotFolder
 from rdd_jax.contracts import Predict
 from rdd_jax.datasets.preprocess import Prepared, prepare
 from rdd_jax.distill import DISPATCH, Diverged, one_blas_thread
+from rdd_jax.errors import InputError
 from rdd_jax.evaluation import evaluate, learner_name, metrics, prepare_test
 from rdd_jax.files import locked, write_bytes, write_json
+from rdd_jax.grouping import split_names
 from rdd_jax.networks import Network
 from rdd_jax.networks.recipe_files import recipe_of, spelt
 from rdd_jax.networks.recipes import Recipe, network_by_recipe, sizes_of
@@ -57,7 +59,7 @@ def train(config: Train, progress: Progress = SILENT) -> dict[str, Any]:
       Diverged: the weights are not finite; the epochs before are kept.
       KeyboardInterrupt: on an interrupt or SIGTERM; the state is kept.
     """
-    options.check(config)
+    _check(config)
     stages = Stages(progress)
     stages.begin("reading", config.data.data)
     splits = pieces.splits_of(config.data.data, config.data, config.seed, config.data.mirror)
@@ -75,6 +77,16 @@ def train(config: Train, progress: Progress = SILENT) -> dict[str, Any]:
         kept.create(values, environment(), data)
     with locked(kept.folder):
         return {**_trained(config, recipe, splits, kept, stages), "out": str(kept.folder), "trained": True}
+
+
+def _check(config: Train) -> None:
+    """Everything that can be wrong without looking at the data."""
+    options.check(config)
+    parts = split_names(config.groups.grouping or "none")
+    if "none" in parts and len(parts) > 1:
+        raise InputError(f"grouping is {config.groups.grouping!r}: 'none' stands alone")
+    if "nearest" in parts:
+        raise InputError("grouping 'nearest' looks at a synthetic set, and there is none: give discovered")
 
 
 def _resolved(config: Train, splits: Splits) -> tuple[Train, Recipe]:
@@ -105,7 +117,7 @@ def _trained(config: Train, recipe: Recipe, splits: Splits, kept: SnapshotFolder
     """Trains what is left; the report."""
     prepared = prepare(splits, config.data.preprocess, config.data.zca_reg)
     train, examples, risk, found = splits.train, prepared.examples(), None, None
-    if config.groups.grouping != "none":
+    if config.groups.grouping not in (None, "none"):
         stages.begin("grouping")
         grouped = Grouped(config.groups, config.seed, prepared, by_class=False)
         with heard(stages.progress):

@@ -1,7 +1,7 @@
 """What the methods that learn from networks share: those that match, and those that regress on their features."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -114,7 +114,9 @@ class ByNetworks(Stepped):
     def all_data(self) -> list[Evaluation]:
         if self.network.snapshots is None:
             return []
-        return [Evaluation(**row) for row in SnapshotFolder(Path(self.network.snapshots)).report()["evaluations"]]
+        rows = SnapshotFolder(Path(self.network.snapshots)).report()["evaluations"]
+        known = [field.name for field in fields(Evaluation)]
+        return [Evaluation(**{key: value for key, value in row.items() if key in known}) for row in rows]
 
     def validator(self, kernel: Kernel, prepared: Prepared) -> Learner:
         classes = len(prepared.class_names)
