@@ -25,11 +25,16 @@ from rdd_jax.types import Splits
 __all__ = ["Run", "config_of", "from_anywhere"]
 
 
+def _snapshots(config: Method) -> str | None:
+    """The folder of networks that a method looks from, where it has such an option and it is given."""
+    return {field.name: field.default for field in options.options(config)}.get("snapshots")
+
+
 def _digests(config: Method) -> dict[str, str]:
     """Of every file beside the data that a run is made from, its start and its groups, by path."""
     start = Path(config.set.init)
     files = [] if config.set.init in STARTS else [start / "synthetic.npz" if start.is_dir() else start]
-    snapshots = {field.name: field.default for field in options.options(config)}.get("snapshots")
+    snapshots = _snapshots(config)
     files += [] if snapshots is None else [Path(snapshots) / "report.json"]  # which has those of the networks
     files += [Path(part) for part in split_names(config.groups.grouping or "none") if is_file(part)]
     return {str(file): of_file(file) for file in files}
@@ -38,9 +43,8 @@ def _digests(config: Method) -> dict[str, str]:
 def from_anywhere(config: Method) -> Method:
     """The configuration with the paths of its data, start and groups in full, so that it holds in any directory."""
     given = {"data": (config.data.data, ("digits",)), "init": (config.set.init, STARTS)}
-    values = {field.name: field.default for field in options.options(config)}
-    if values.get("snapshots") is not None:
-        given["snapshots"] = (values["snapshots"], ())
+    if (snapshots := _snapshots(config)) is not None:
+        given["snapshots"] = (snapshots, ())
     paths = {
         key: str(Path(value).absolute())
         for key, (value, names) in given.items()
