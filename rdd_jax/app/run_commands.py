@@ -1,5 +1,6 @@
 """One function a command: from its arguments to its job, and what is shown of it; they return the exit code."""
 
+import shlex
 import sys
 from argparse import ArgumentParser
 from collections.abc import Iterator, Sequence
@@ -274,7 +275,9 @@ def train(arguments: Sequence[str]) -> int:
     print(f"time {report.times(values['seconds'])}, device {values['device']}")
     if not values["trained"]:
         print("It was there already: nothing was trained.")
-    print(f"{values['out']}: a network an epoch; `rdd distill dm --snapshots {values['out']} ...` takes them")
+    print(
+        f"{values['out']}: a network an epoch; `rdd distill dm --snapshots {shlex.quote(values['out'])} ...` takes them"
+    )
     return 0
 
 
