@@ -40,6 +40,7 @@ class Diverged(RuntimeError):
         super().__init__(f"the loss or its gradient was not finite at step {step}: {why}")
         self.step = step
         self.state = state
+        self.why = why
 
 
 class Distiller(NamedTuple):

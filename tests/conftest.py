@@ -60,15 +60,15 @@ def quick_certificate():
 
 @pytest.fixture
 def stop_at():
-    """``stop_at(step)``: a progress by which a run is interrupted after so many steps."""
+    """``stop_at(step)``: a progress by which a run is interrupted after so many steps of distilling, or of a stage."""
     # Not above: what is imported before the hook is not checked.
     from rdd_jax.progress import Progress
 
-    def stop_at(at):
+    def stop_at(at, stage="distilling"):
         stages = []
 
         def step(done, pieces, note):
-            if stages[-1] == "distilling" and done >= at:
+            if stages[-1] == stage and done >= at:
                 raise KeyboardInterrupt
 
         return Progress(stages.append, step)

@@ -32,6 +32,7 @@ KERNEL = {"kernel": "fc-ntk", "depth": 1, "reg": 1e-6}
 RANDOM = {"kernel_network", "kernel_width", "kernel_count", "kernel_seed", "kernel_memory"}
 """Of kernels that nothing has by default."""
 NETWORK = {"network": "convnet", "net_depth": 3, "net_width": 128, "norm": "instance", "learners": "convnet"}
+NETWORK |= {"init_steps": 300}
 TRAINING = {"net_batch": 256, "net_lr": 0.01, "net_pool": 1}
 MEAN = {"within": "mean", "across": "mean"}
 EVALUATION = {"find_rates": False, "baselines": True, "corruptions": ""}
@@ -55,7 +56,7 @@ PUBLISHED = {
     | {"recipe": "dsa"},
     "dm": COMMON | KERNEL | NETWORK | MEAN | EVALUATION
     | {"batch": 256, "sampler": "stratified", "optimizer": "sgd", "lr": 1.0, "grouping": "class"}
-    | {"siamese": SIAMESE, "init_strata": "class", "recipe": "dsa"},
+    | {"siamese": SIAMESE, "init_strata": "class", "recipe": "dsa", "distance": "means", "frequencies": 1024},
     "rdd": COMMON | LABELS | KERNEL | NETWORK | TRAINING | EVALUATION
     | {"batch": 256, "sampler": "stratified", "optimizer": "sgd", "lr": 1.0, "grouping": "class"}
     | {"net_period": 2, "net_steps": 8, "net_groups": "nearest", "within": "cvar", "across": "mean+max", "tau": 0.8}
@@ -312,6 +313,8 @@ def test_numbers_are_taken_up_to_their_bounds(name):
         ("kip", "sampler", {"uniform", "balanced", "group", "importance", "group+importance"}),
         ("dm", "sampler", {"stratified", "stratified+importance"}),
         ("dm", "init_strata", {"class", "group"}),
+        ("dm", "distance", {"means", "characteristic"}),
+        ("dc", "distance", {"cosine", "squared"}),
         ("dm", "siamese", {"none", *SIAMESE.split("+"), SIAMESE}),
         ("rdd", "net_groups", {"nearest", "data"}),
         ("frepo", "labels", {"fixed", "learned"}),
@@ -319,7 +322,17 @@ def test_numbers_are_taken_up_to_their_bounds(name):
     ],
 )
 def test_choices_are_those_that_the_method_can_use(method, name, choices):
-    asked = choices | {*parameterise.LABELS, *sampling.SAMPLERS, "solved", "class", "group", "data", "none+crop"}
+    asked = choices | {
+        "means",
+        "cosine",
+        *parameterise.LABELS,
+        *sampling.SAMPLERS,
+        "solved",
+        "class",
+        "group",
+        "data",
+        "none+crop",
+    }
 
     def taken(value):
         try:

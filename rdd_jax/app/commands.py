@@ -15,10 +15,10 @@ from rdd_jax.app.sections import (
     KernelOptions,
     RegressionOptions,
     RiskOptions,
-    SelectionOptions,
     SpaceOptions,
     SplitsOptions,
 )
+from rdd_jax.app.set_options import SelectionOptions
 from rdd_jax.selection import DRAWS, SELECTIONS, STRATA
 
 __all__ = [

@@ -10,8 +10,11 @@ import jax.numpy as jnp
 from rdd_jax.app import pieces, reporting
 from rdd_jax.app.environment import environment
 from rdd_jax.app.grouped import Grouped
+from rdd_jax.app.kip_start import distilled_start
 from rdd_jax.app.methods import Method, Stepped
+from rdd_jax.app.methods.networked import ByNetworks
 from rdd_jax.app.run_folder import Run, from_anywhere
+from rdd_jax.app.set_options import BY_KIP
 from rdd_jax.app.sizes import check_sizes
 from rdd_jax.app.stepping import Steps, with_solved_labels
 from rdd_jax.augment import check_augment
@@ -81,6 +84,10 @@ def _distilled(config: Method, run: Run, resume: bool, held: ExitStack, progress
     if not resume:
         run.create(config, environment(), splits)
         held.enter_context(run.locked())
+    between = {}
+    if isinstance(config, ByNetworks) and config.set.init == BY_KIP:
+        fitted = distilled_start(config, run, prepared, kernel, start.synthetic, start.grouped, stages)
+        start, between = start._replace(synthetic=fitted), {"after KIP": fitted}
     stages.begin("distilling")
     synthetic = _learned(config, run, prepared, kernel, start, stages)
     classes, of = splits.train.classes, config.evaluation
@@ -92,7 +99,7 @@ def _distilled(config: Method, run: Run, resume: bool, held: ExitStack, progress
     learners = pieces.learners_of(of, recipes, config.kernel, len(synthetic.images), prepared)
     corruptions = pieces.listed(of.corruptions)
     measured = evaluate_sets(
-        synthetic, prepared, learners, of.seeds, of.baselines, corruptions, config.set.ipc, progress
+        synthetic, prepared, learners, of.seeds, of.baselines, corruptions, config.set.ipc, progress, between
     )
     certificate = _certificate(config, start, stages)
     measured = [*measured[0], *config.all_data()], measured[1]

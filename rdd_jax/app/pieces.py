@@ -16,15 +16,13 @@ from rdd_jax.app.sections import (
     EvaluationOptions,
     GroupOptions,
     KernelOptions,
-    LearnedSetOptions,
     OptimiserOptions,
     RegressionOptions,
     RiskOptions,
-    SelectionOptions,
-    SetOptions,
     SizeOptions,
     SplitsOptions,
 )
+from rdd_jax.app.set_options import BY_KIP, LearnedSetOptions, SelectionOptions, SetOptions
 from rdd_jax.augment import augment_by_name
 from rdd_jax.contracts import Kernel, Learner, Risk, Sampler
 from rdd_jax.datasets.corruptions import corrupt
@@ -240,12 +238,15 @@ def initial_set(
       images: a class, as decoded.
       strata: ``class`` or ``group``.
 
+    The set that ``kip`` starts from is a random one: `rdd_jax.app.kip_start` goes on with it.
+
     Raises:
       InputError: a set from a file that has not so many images of every class; see `saving.set_from`.
     """
     classes = len(prepared.class_names)
     codes = np.repeat(np.arange(classes), images)
-    if options.init not in STARTS:
+    init = "random" if options.init == BY_KIP else options.init  # which it begins with
+    if init not in STARTS:
         found = saving.set_from(Path(options.init), prepared)
         order = np.argsort(found.of_class, kind="stable")
         if not np.array_equal(found.of_class[order], codes):
@@ -255,5 +256,5 @@ def initial_set(
                 "give the same number"
             )
         return Synthetic(found.images[order], found.labels[order], classes=jnp.asarray(codes)), None
-    start = initialise(options.init, seed, pool, selection.strata_of(pool, strata, images), options.init_draw)
+    start = initialise(init, seed, pool, selection.strata_of(pool, strata, images), options.init_draw)
     return Synthetic(jnp.asarray(start.images), centred_one_hot(codes, classes)), start.selection

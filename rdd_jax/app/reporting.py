@@ -10,9 +10,11 @@ from rdd_jax import plots
 from rdd_jax.app import report
 from rdd_jax.app.environment import environment, peak_memory
 from rdd_jax.app.grouped import Grouped
+from rdd_jax.app.kip_start import first_run
 from rdd_jax.app.methods import Method, Stepped, name_of
 from rdd_jax.app.run_folder import Run
 from rdd_jax.app.sections import SplitsOptions
+from rdd_jax.app.set_options import BY_KIP
 from rdd_jax.checks import are_distributions
 from rdd_jax.datasets import shifts
 from rdd_jax.datasets.preprocess import Prepared
@@ -70,6 +72,8 @@ def write_run(
     pictures = {"images": _image_picture(config, prepared, start, saved)}
     if config.steps:
         pictures["curves"] = plots.curves(run.metrics())
+    if config.set.init == BY_KIP:
+        pictures["start"] = plots.curves(first_run(run).metrics())
     if certificate is not None:
         values["certificate"] = asdict(certificate)
     if found := grouped.described():

@@ -61,7 +61,7 @@ def distill(arguments: Sequence[str]) -> int:
         with ended_by_signals(), Drawn() as drawn:
             outcome = distill_job(config, out, resume=resume, progress=drawn.progress)
     except Diverged as diverged:
-        print(f"rdd: {diverged} (the last good state is kept in {out / 'checkpoints'})", file=sys.stderr)
+        print(f"rdd: {diverged} (the last good state is kept in {out})", file=sys.stderr)
         return 3
     except KeyboardInterrupt as interrupt:
         raise KeyboardInterrupt(*_resumption(run)) from interrupt

@@ -11,7 +11,7 @@ from rdd_jax.datasets.corruptions import CORRUPTIONS
 from rdd_jax.datasets.images import MODES
 from rdd_jax.datasets.preprocess import PREPROCESSINGS
 from rdd_jax.datasets.shifts import SHIFTS
-from rdd_jax.errors import InputError, unknown
+from rdd_jax.errors import InputError
 from rdd_jax.evaluation import LEARNERS
 from rdd_jax.grouping import FEATURES, GROUPINGS, from_file, is_file, split_names, view_of
 from rdd_jax.kernels import KERNELS
@@ -20,11 +20,8 @@ from rdd_jax.networks.convnet import GROWTHS
 from rdd_jax.networks.layers import NORMS
 from rdd_jax.networks.recipe_files import recipe_of
 from rdd_jax.networks.recipes import RECIPES, network_by_recipe
-from rdd_jax.parameterise import PARAMETERISATIONS
 from rdd_jax.risk import MEASURES
 from rdd_jax.sampling import LOSSES, SAMPLERS
-from rdd_jax.selection import DRAWS
-from rdd_jax.selection.initialise import STARTS
 
 __all__ = [
     "RECIPE",
@@ -33,19 +30,15 @@ __all__ = [
     "EvaluationOptions",
     "GroupOptions",
     "KernelOptions",
-    "LearnedSetOptions",
     "MethodGroupOptions",
     "OptimiserOptions",
     "RegressionOptions",
     "RiskOptions",
-    "SelectionOptions",
-    "SetOptions",
     "ShiftOptions",
     "SizeOptions",
     "SourceOptions",
     "SpaceOptions",
     "SplitsOptions",
-    "StartOptions",
     "grouping_names",
 ]
 
@@ -93,60 +86,6 @@ class DataOptions(SpaceOptions, SplitsOptions, SourceOptions):
     """The real data, and the space that everything happens in."""
 
     mirror: Annotated[bool | None, flag("mirrored images are still of their class; unset: as the data says")] = None
-
-
-# --- the synthetic set -------------------------------------------------------------------------------
-
-
-def _check_init(name: str, value: str) -> None:
-    if value not in STARTS and not (value and Path(value).exists()):
-        raise unknown(name, value, (*STARTS, "a run folder", "an .npz file"))
-
-
-INIT = Option(f"a run folder, an .npz, or: {', '.join(STARTS)}", "NAME", _check_init)
-
-
-@dataclass(frozen=True)
-class SelectionOptions:
-    """How real images are chosen."""
-
-    select_ridge: Annotated[float, number("of sensitivities: ridge, as a fraction of the Gram matrix's trace")] = 1e-3
-    landmarks: Annotated[int | None, count("of sensitivities; unset: exact up to 10,000 examples, then 1,000")] = None
-
-
-@dataclass(frozen=True)
-class StartOptions:
-    """How large the set is, and where it starts."""
-
-    ipc: Annotated[int, count("synthetic images a class")] = 10
-    init: Annotated[str, INIT] = "random"
-    init_draw: Annotated[str, one_of(DRAWS, "of an init by score")] = "distinct"
-
-
-@dataclass(frozen=True)
-class SetOptions(SelectionOptions, StartOptions):
-    """The synthetic set and where it starts."""
-
-
-@dataclass(frozen=True)
-class LearnedSetOptions(SetOptions):
-    """A set whose images are learned."""
-
-    init_strata: Annotated[
-        str | None, one_of(("class", "group"), "start by class, or evenly by group; unset: see --robust")
-    ] = None
-    parameterisation: Annotated[str, one_of(PARAMETERISATIONS, "how images are stored")] = "pixels"
-    factor: Annotated[int, count("of multi-formation: images a side of a stored one")] = 2
-
-    @property
-    def formed(self) -> int:
-        """Images that the storage of one decodes to."""
-        return self.factor**2 if self.parameterisation == "multi-formation" else 1
-
-    @property
-    def images(self) -> int:
-        """Images a class of the decoded set."""
-        return self.ipc * self.formed
 
 
 # --- groups and risk ---------------------------------------------------------------------------------

@@ -205,19 +205,21 @@ def evaluate_sets(
     corruptions: Sequence[str] = (),
     ipc: int | None = None,
     progress: Progress = SILENT,
+    also: Mapping[str, Synthetic] | None = None,
 ) -> tuple[list[Evaluation], dict[tuple[str, str], Cells]]:
     """A set and, with as many images a class, the baselines: every learner, on the test images.
 
     Args:
       learners: by name; ``krr`` is the one without randomness.
       ipc: images a class of the baselines; default: as many as the set has. Fewer where its storage holds fewer.
+      also: more sets, by name.
 
     Returns:
       The evaluations, and the cells of each (set, learner).
     """
     progress.stage("preparing the test images")
     test = prepare_test(prepared, corruptions)
-    sets = {"synthetic": dict.fromkeys(range(seeds), synthetic)}
+    sets = {name: dict.fromkeys(range(seeds), one) for name, one in {"synthetic": synthetic, **(also or {})}.items()}
     if with_baselines:
         train = prepared.splits.train
         ipc = ipc or max(1, len(synthetic.images) // train.classes)

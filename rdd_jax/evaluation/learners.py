@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -50,11 +49,10 @@ def network_learner(network: Network, recipe: Recipe | None = None, held_out: Sy
     """
 
     def learn(synthetic: Synthetic, seeds: Sequence[int]) -> Iterator[Predict]:
-        # A CPU trains one after another anyway: each is then at hand as soon as it is done.
-        together = [[seed] for seed in seeds] if jax.default_backend() == "cpu" else [list(seeds)]
-        for some in together:
-            for variables in training.train(network, synthetic, some, recipe, held_out):
-                yield lambda images, variables=variables: training.logits(network, variables, images)
+        # One by one: each is at hand as soon as it is done.
+        for seed in seeds:
+            [variables] = training.train(network, synthetic, [seed], recipe, held_out)
+            yield lambda images, variables=variables: training.logits(network, variables, images)
 
     return learn
 

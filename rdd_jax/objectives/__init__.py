@@ -3,7 +3,8 @@ r"""Objectives ``objective(key, model, synthetic, batch) -> Losses``: kernel rid
 **Regression** gives one loss an example: by a kernel (KIP), or by the features or tangents of networks (FRePo, RFAD,
 RCIG).
 
-**Matching** is of what a network makes of real and of synthetic images: gradients (DC, DSA) or mean embeddings (DM).
+**Matching** is of what a network makes of real and of synthetic images: gradients (DC, DSA), or embeddings, by their
+means (DM) or their characteristic functions (NCFM).
 
 Real examples come in **cells**, one a class or one a (class, group), numbered class by class as `grouping.cells`
 numbers them: the groups of `Examples`. An objective gives one distance a cell, between the cell's real examples and the
@@ -17,7 +18,7 @@ The labels of the synthetic set are centred distributions (`parameterise`: fixed
 """
 
 from rdd_jax.contracts import Objective
-from rdd_jax.objectives.embeddings import distribution_matching
+from rdd_jax.objectives.embeddings import characteristic, distribution_matching, means
 from rdd_jax.objectives.gradients import DISTANCES, cosine, gradient_matching, squared
 from rdd_jax.objectives.kip import kip, kip_solved
 from rdd_jax.objectives.regression import feature_regression, on_features
@@ -27,12 +28,14 @@ from rdd_jax.objectives.taught import taught
 __all__ = [
     "DISTANCES",
     "Objective",
+    "characteristic",
     "cosine",
     "distribution_matching",
     "feature_regression",
     "gradient_matching",
     "kip",
     "kip_solved",
+    "means",
     "on_features",
     "on_tangents",
     "squared",

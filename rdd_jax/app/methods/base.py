@@ -11,12 +11,11 @@ from rdd_jax.app.sections import (
     DataOptions,
     EvaluationOptions,
     GroupOptions,
-    LearnedSetOptions,
     MethodGroupOptions,
     OptimiserOptions,
     RegressionOptions,
-    SetOptions,
 )
+from rdd_jax.app.set_options import LearnedSetOptions, SetOptions
 from rdd_jax.contracts import Kernel, Learner
 from rdd_jax.datasets.preprocess import Prepared
 from rdd_jax.distill import Distiller

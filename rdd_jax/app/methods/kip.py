@@ -15,13 +15,12 @@ from rdd_jax.app.sections import (
     DataOptions,
     EvaluationOptions,
     GroupOptions,
-    LearnedSetOptions,
     MethodGroupOptions,
     OptimiserOptions,
     RegressionOptions,
     RiskOptions,
-    SetOptions,
 )
+from rdd_jax.app.set_options import LearnedSetOptions, SetOptions
 from rdd_jax.contracts import Kernel
 from rdd_jax.distill import Distiller, compose
 from rdd_jax.errors import InputError

@@ -10,12 +10,12 @@ from rdd_jax.app.sections import (
     BatchOptions,
     DataOptions,
     EvaluationOptions,
-    LearnedSetOptions,
     MethodGroupOptions,
     OptimiserOptions,
     RegressionOptions,
     RiskOptions,
 )
+from rdd_jax.app.set_options import NetworkSetOptions
 from rdd_jax.augment import SHARED, dsa, none
 from rdd_jax.checks import are_distributions
 from rdd_jax.contracts import Augment
@@ -37,7 +37,7 @@ MATCHING_SAMPLERS = tuple(name for name in SAMPLERS if name.startswith("stratifi
 
 
 @dataclass(frozen=True)
-class MatchingSetOptions(LearnedSetOptions):
+class MatchingSetOptions(NetworkSetOptions):
     """The set of a method that matches gradients."""
 
     labels: Annotated[str, one_of(("fixed", "soft"), "one-hot, or distributions by the optimiser")] = "fixed"
@@ -76,7 +76,7 @@ class Matching(ByNetworks):
     """A method that matches what networks make of real and of synthetic images, a distance a group."""
 
     data: DataOptions = DataOptions()
-    set: LearnedSetOptions = LearnedSetOptions()
+    set: NetworkSetOptions = NetworkSetOptions()
     groups: MethodGroupOptions = MethodGroupOptions()
     risk: RiskOptions = RiskOptions()
     batch: MatchingBatchOptions = MatchingBatchOptions()

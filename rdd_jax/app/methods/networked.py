@@ -10,6 +10,7 @@ from rdd_jax.app.digests import fingerprint
 from rdd_jax.app.methods.base import Method, Stepped, filled
 from rdd_jax.app.options import Option, count, number, one_of
 from rdd_jax.app.sections import RiskOptions, SizeOptions
+from rdd_jax.app.set_options import NetworkSetOptions
 from rdd_jax.app.snapshot_folder import SnapshotFolder
 from rdd_jax.augment import SHARED, none
 from rdd_jax.contracts import Augment, Kernel, Learner, Objective, Risk
@@ -72,6 +73,7 @@ class ByNetworks(Stepped):
     """A method whose steps look from finite networks, and whose set is for such."""
 
     if TYPE_CHECKING:
+        set: NetworkSetOptions = NetworkSetOptions()
         risk: RiskOptions = RiskOptions()
         network: NetworkOptions = NetworkOptions()
 

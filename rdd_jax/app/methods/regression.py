@@ -27,12 +27,12 @@ from rdd_jax.app.options import count, number, one_of
 from rdd_jax.app.sections import (
     DataOptions,
     EvaluationOptions,
-    LearnedSetOptions,
     MethodGroupOptions,
     OptimiserOptions,
     RegressionOptions,
     RiskOptions,
 )
+from rdd_jax.app.set_options import NetworkSetOptions
 from rdd_jax.checks import are_distributions
 from rdd_jax.contracts import Objective
 from rdd_jax.errors import InputError
@@ -55,7 +55,7 @@ __all__ = [
 
 
 @dataclass(frozen=True)
-class TargetSetOptions(LearnedSetOptions):
+class TargetSetOptions(NetworkSetOptions):
     """The set, whose labels are targets of a regression."""
 
     labels: Annotated[str, one_of(("learned", "fixed"), "by the optimiser, or one-hot")] = "learned"
