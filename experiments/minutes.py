@@ -1,0 +1,191 @@
+"""Accuracy for networks against wall time: all methods by networks, one machine.
+
+    python -m experiments.minutes run --minutes 5                 # cells whose name starts with --only; all by default
+    python -m experiments.minutes run --minutes 5 15 --only dm
+    python -m experiments.minutes table
+    python -m experiments.minutes figure                          # experiments/figures/minutes.png
+
+CIFAR-10 after ZCA, 10 images a class (``--ipc``), ConvNet-3-128 with instance norm. A cell ``IPC/WAY/MINUTES/SEED`` is
+a run folder under ``runs/minutes``, kept when it ends; the script can be stopped and started again at any time. A way
+takes as many steps as fit: its pace is that of 30 steps after the first ten, timed once. The networks of snapshots are
+one training on the real data by DSA's augmentation, whose time is told apart; every set is scored under DSA's recipe,
+whatever its method's own. Rates are those of `experiments.for_networks`, found on validation, or else the method's.
+"""
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import matplotlib.pyplot as plt
+import tyro
+
+from experiments.tables import spread
+from rdd_jax.app.commands import RealRecipeOptions, Train
+from rdd_jax.app.methods import Method, configured
+from rdd_jax.app.run_folder import Run
+from rdd_jax.app.sections import DataOptions
+from rdd_jax.files import read_values, write_json
+
+FOLDER = Path("runs/minutes")
+FIGURE = Path("experiments/figures/minutes.png")
+
+REAL: dict[str, Any] = {"data": "cifar10", "preprocess": "zca"}
+DM = {"method": "dm", "lr": 5.0, "batch": 128}
+FREPO = {"method": "frepo", "net_width": 64, "batch": 256, "lr": 0.01, "net_pool": 4}
+FOUR = {"parameterisation": "multi-formation"}
+WAYS: dict[str, dict[str, Any]] = {
+    "dsa": {"method": "dsa"},
+    "dm": DM,
+    "dm, by kip": {**DM, "init": "kip"},
+    "dm, four in a slot": {**DM, **FOUR},
+    "dm, characteristic": {**DM, "distance": "characteristic"},
+    "dm at snapshots": {**DM, "snapshots_from": 1},
+    "dm at old snapshots": {**DM, "snapshots_from": 10},
+    "dm at snapshots, taught": {**DM, "snapshots_from": 1, "taught": 1.0},
+    "dm at snapshots, taught, four": {**DM, **FOUR, "snapshots_from": 1, "taught": 1.0},
+    "dm at snapshots, characteristic": {**DM, "distance": "characteristic", "snapshots_from": 1},
+    "frepo": FREPO,
+    "rfad": {"method": "rfad", "net_width": 64, "batch": 256},
+    "rcig": {"method": "rcig", "net_width": 64, "norm": "none", "batch": 256, "net_pool": 4},
+}
+"""One change at a time from ``dm``; ``snapshots_from`` is the first epoch of those that are looked from."""
+
+EPOCHS = 20
+"""Of the training on real data."""
+
+WARM, TIMED = 10, 30
+"""Steps before the pace is taken, the compiling ones among them, and steps that it is taken of."""
+
+
+def snapshots(seed: int) -> Path:
+    """The networks of the seed, trained where they are not there; what it took is in their report."""
+    from rdd_jax.app.training import train
+
+    out = FOLDER / "snapshots" / str(seed)
+    recipe = RealRecipeOptions(f"dsa,epochs={EPOCHS}")
+    train(Train(seed, out, DataOptions(**REAL), recipe))
+    return out
+
+
+def config_of(way: str, ipc: int, seed: int, steps: int, networks: int) -> Method:
+    options = {key: value for key, value in WAYS[way].items() if key != "method"}
+    if "snapshots_from" in options:
+        options["snapshots"] = str(snapshots(seed))
+    return configured(
+        WAYS[way]["method"],
+        **REAL,
+        ipc=ipc,
+        seed=seed,
+        steps=steps,
+        checkpoint_every=steps,
+        recipe="dsa",
+        seeds=networks,
+        baselines=False,
+        **options,
+    )
+
+
+def pace(way: str, ipc: int) -> float:
+    """Seconds a step; taken once."""
+    from rdd_jax.app.distilling import distill
+
+    kept = FOLDER / str(ipc) / way / "pace.json"
+    if not kept.exists():
+        trial = kept.with_name(f"trial-{time.time_ns()}")
+        config = configured(
+            config_of(way, ipc, 0, WARM + TIMED, 1), learners="krr", recipe="dsa,epochs=1", init="random"
+        )
+        seconds = [row["seconds"] for row in distill(config, trial).run.metrics() if "loss" in row]
+        write_json(kept, {"seconds_a_step": (seconds[-1] - seconds[WARM - 1]) / TIMED})
+    return float(json.loads(kept.read_text())["seconds_a_step"])
+
+
+def cells(only: str, ipc: int, minutes: tuple[float, ...], seeds: int) -> Iterator[tuple[str, float, int, Path]]:
+    """``(way, minutes, seed, folder)``."""
+    for budget in minutes:
+        for way in (way for way in WAYS if way.startswith(only)):
+            for seed in range(seeds):
+                yield way, budget, seed, FOLDER / str(ipc) / way / f"{budget:g}" / str(seed)
+
+
+def run(only: str, ipc: int, minutes: tuple[float, ...], seeds: int, networks: int) -> None:
+    """Every cell that is not finished; interrupted ones are resumed."""
+    from rdd_jax.app.distilling import distill
+
+    for way, budget, seed, folder in cells(only, ipc, minutes, seeds):
+        begun = Run(folder)
+        if begun.finished:
+            continue
+        if resume := (folder / "config.json").exists():
+            config = begun.config()
+        else:
+            config = config_of(way, ipc, seed, max(1, round(60 * budget / pace(way, ipc))), networks)
+        report = distill(config, folder, resume=resume).report
+        print(way, budget, seed, report["steps"], "steps", _row(report), flush=True)
+
+
+def _row(report: dict[str, Any], set_name: str = "synthetic") -> dict[str, str]:
+    rows = [row for row in report["evaluations"] if row["set"] == set_name]
+    return {row["metric"]: spread(100 * value for value in row["values"]) for row in rows}
+
+
+def found() -> list[tuple[str, str, float, dict[str, Any]]]:
+    """``(ipc, way, minutes, report)`` of all that has ended, of seed 0 first."""
+    reports = []
+    for file in sorted(FOLDER.glob("*/*/*/*/report.json")):
+        ipc, way, budget, _ = file.relative_to(FOLDER).parts[:4]
+        reports.append((ipc, way, float(budget), read_values(file, "")))
+    return sorted(reports, key=lambda row: (int(row[0]), list(WAYS).index(row[1]), row[2]))
+
+
+def table() -> None:
+    """Prints the Markdown table of ``experiments/README.md``: in %, mean ± sample deviation over networks."""
+    print("| images a class | way | minutes | steps | accuracy | Cluster-min |\n|" + "---|" * 6)
+    for ipc, way, _, report in found():
+        row, took = _row(report), report["seconds"]["distilling"] / 60
+        cells = [ipc, way, f"{took:.1f}", str(report["steps"]), row["accuracy"], row["cluster_min"]]
+        print("| " + " | ".join(cells) + " |")
+    for file in sorted(FOLDER.glob("snapshots/*/report.json")):
+        values = read_values(file, "")
+        row = {e["metric"]: spread(100 * value for value in e["values"]) for e in values["evaluations"]}
+        took = values["seconds"]["whole"] / 60
+        print(f"| | all data, {EPOCHS} epochs | {took:.1f} | | {row['accuracy']} | {row['cluster_min']} |")
+
+
+def figure() -> None:
+    """Draws accuracy against minutes, a line a way."""
+    lines: dict[str, list[tuple[float, float]]] = {}
+    for ipc, way, _, report in found():
+        [accuracy] = [e["mean"] for e in report["evaluations"] if e["metric"] == "accuracy" and e["set"] == "synthetic"]
+        lines.setdefault(f"{way}, {ipc} a class", []).append((report["seconds"]["distilling"] / 60, 100 * accuracy))
+    drawn, axes = plt.subplots(figsize=(8, 5), layout="constrained")
+    colours = plt.get_cmap("tab20")
+    for number, (name, points) in enumerate(lines.items()):
+        axes.plot(*zip(*sorted(points), strict=True), marker="o", color=colours(number % 20), label=name)
+    axes.set(xscale="log", xlabel="minutes of distilling", ylabel="accuracy of a ConvNet-3-128, %")
+    axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
+    FIGURE.parent.mkdir(exist_ok=True)
+    drawn.savefig(FIGURE, dpi=120)
+
+
+def main(
+    what: tyro.conf.Positional[Literal["run", "table", "figure"]],
+    only: str = "",
+    ipc: int = 10,
+    minutes: tuple[float, ...] = (5.0,),
+    seeds: int = 1,
+    networks: int = 3,
+) -> None:
+    """Runs ways whose name starts with ``only``, or shows what is there.
+
+    Args:
+      minutes: of distilling, each a cell of its own.
+      networks: trained on every set.
+    """
+    {"run": lambda: run(only, ipc, minutes, seeds, networks), "table": table, "figure": figure}[what]()
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
