@@ -1,20 +1,21 @@
 """Accuracy for networks against wall time: all methods by networks, one machine.
 
-    python -m experiments.minutes run --minutes 5                 # cells whose name starts with --only; all by default
-    python -m experiments.minutes run --minutes 5 15 --only dm
+    python -m experiments.minutes run --minutes 5                 # every way
+    python -m experiments.minutes run --minutes 5 15 --ways dm "dm, by kip"
+    python -m experiments.minutes run --steps 4000 --ways dm
     python -m experiments.minutes table
     python -m experiments.minutes figure                          # experiments/figures/minutes.png
 
 CIFAR-10 after ZCA, 10 images a class (``--ipc``), ConvNet-3-128 with instance norm. A cell ``IPC/WAY/MINUTES/SEED`` is
 a run folder under ``runs/minutes``, kept when it ends; the script can be stopped and started again at any time. A way
-takes as many steps as fit: its pace is that of 30 steps after the first ten, timed once. The networks of snapshots are
+takes as many steps as fit: its pace is that of 30 steps after the first ten, timed once; or ``--steps``. The networks of snapshots are
 one training on the real data by DSA's augmentation, whose time is told apart; every set is scored under DSA's recipe,
 whatever its method's own. Rates are those of `experiments.for_networks`, found on validation, or else the method's.
 """
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,6 +27,7 @@ from rdd_jax.app.commands import RealRecipeOptions, Train
 from rdd_jax.app.methods import Method, configured
 from rdd_jax.app.run_folder import Run
 from rdd_jax.app.sections import DataOptions
+from rdd_jax.errors import choose
 from rdd_jax.files import read_values, write_json
 
 FOLDER = Path("runs/minutes")
@@ -102,28 +104,32 @@ def pace(way: str, ipc: int) -> float:
     return float(json.loads(kept.read_text())["seconds_a_step"])
 
 
-def cells(only: str, ipc: int, minutes: tuple[float, ...], seeds: int) -> Iterator[tuple[str, float, int, Path]]:
-    """``(way, minutes, seed, folder)``."""
-    for budget in minutes:
-        for way in (way for way in WAYS if way.startswith(only)):
+def cells(
+    ways: Sequence[str], ipc: int, minutes: Sequence[float], steps: int | None, seeds: int
+) -> Iterator[tuple[str, int, int, Path]]:
+    """``(way, steps, seed, folder)``."""
+    for way in ways or WAYS:
+        choose("way", way, WAYS)
+        lengths = {f"{budget:g}": budget for budget in minutes} if steps is None else {f"{steps}-steps": None}
+        for name, budget in lengths.items():
+            taken = steps if budget is None else max(1, round(60 * budget / pace(way, ipc)))
+            assert taken is not None
             for seed in range(seeds):
-                yield way, budget, seed, FOLDER / str(ipc) / way / f"{budget:g}" / str(seed)
+                yield way, taken, seed, FOLDER / str(ipc) / way / name / str(seed)
 
 
-def run(only: str, ipc: int, minutes: tuple[float, ...], seeds: int, networks: int) -> None:
+def run(ways: Sequence[str], ipc: int, minutes: Sequence[float], steps: int | None, seeds: int, networks: int) -> None:
     """Every cell that is not finished; interrupted ones are resumed."""
     from rdd_jax.app.distilling import distill
 
-    for way, budget, seed, folder in cells(only, ipc, minutes, seeds):
+    for way, taken, seed, folder in cells(ways, ipc, minutes, steps, seeds):
         begun = Run(folder)
         if begun.finished:
             continue
-        if resume := (folder / "config.json").exists():
-            config = begun.config()
-        else:
-            config = config_of(way, ipc, seed, max(1, round(60 * budget / pace(way, ipc))), networks)
+        resume = (folder / "config.json").exists()
+        config = begun.config() if resume else config_of(way, ipc, seed, taken, networks)
         report = distill(config, folder, resume=resume).report
-        print(way, budget, seed, report["steps"], "steps", _row(report), flush=True)
+        print(way, seed, report["steps"], "steps", _row(report), flush=True)
 
 
 def _row(report: dict[str, Any], set_name: str = "synthetic") -> dict[str, str]:
@@ -131,19 +137,19 @@ def _row(report: dict[str, Any], set_name: str = "synthetic") -> dict[str, str]:
     return {row["metric"]: spread(100 * value for value in row["values"]) for row in rows}
 
 
-def found() -> list[tuple[str, str, float, dict[str, Any]]]:
-    """``(ipc, way, minutes, report)`` of all that has ended, of seed 0 first."""
+def found() -> list[tuple[str, str, dict[str, Any]]]:
+    """``(ipc, way, report)`` of all that has ended."""
     reports = []
     for file in sorted(FOLDER.glob("*/*/*/*/report.json")):
-        ipc, way, budget, _ = file.relative_to(FOLDER).parts[:4]
-        reports.append((ipc, way, float(budget), read_values(file, "")))
-    return sorted(reports, key=lambda row: (int(row[0]), list(WAYS).index(row[1]), row[2]))
+        ipc, way = file.relative_to(FOLDER).parts[:2]
+        reports.append((ipc, way, read_values(file, "")))
+    return sorted(reports, key=lambda row: (int(row[0]), list(WAYS).index(row[1]), row[2]["steps"]))
 
 
 def table() -> None:
     """Prints the Markdown table of ``experiments/README.md``: in %, mean ± sample deviation over networks."""
     print("| images a class | way | minutes | steps | accuracy | Cluster-min |\n|" + "---|" * 6)
-    for ipc, way, _, report in found():
+    for ipc, way, report in found():
         row, took = _row(report), report["seconds"]["distilling"] / 60
         cells = [ipc, way, f"{took:.1f}", str(report["steps"]), row["accuracy"], row["cluster_min"]]
         print("| " + " | ".join(cells) + " |")
@@ -157,7 +163,7 @@ def table() -> None:
 def figure() -> None:
     """Draws accuracy against minutes, a line a way."""
     lines: dict[str, list[tuple[float, float]]] = {}
-    for ipc, way, _, report in found():
+    for ipc, way, report in found():
         [accuracy] = [e["mean"] for e in report["evaluations"] if e["metric"] == "accuracy" and e["set"] == "synthetic"]
         lines.setdefault(f"{way}, {ipc} a class", []).append((report["seconds"]["distilling"] / 60, 100 * accuracy))
     drawn, axes = plt.subplots(figsize=(8, 5), layout="constrained")
@@ -172,19 +178,21 @@ def figure() -> None:
 
 def main(
     what: tyro.conf.Positional[Literal["run", "table", "figure"]],
-    only: str = "",
+    ways: tuple[str, ...] = (),
     ipc: int = 10,
     minutes: tuple[float, ...] = (5.0,),
+    steps: int | None = None,
     seeds: int = 1,
     networks: int = 3,
 ) -> None:
-    """Runs ways whose name starts with ``only``, or shows what is there.
+    """Runs ways, all by default, or shows what is there.
 
     Args:
       minutes: of distilling, each a cell of its own.
+      steps: in the place of minutes.
       networks: trained on every set.
     """
-    {"run": lambda: run(only, ipc, minutes, seeds, networks), "table": table, "figure": figure}[what]()
+    {"run": lambda: run(ways, ipc, minutes, steps, seeds, networks), "table": table, "figure": figure}[what]()
 
 
 if __name__ == "__main__":
