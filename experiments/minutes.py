@@ -8,9 +8,10 @@
 
 CIFAR-10 after ZCA, 10 images a class (``--ipc``), ConvNet-3-128 with instance norm. A cell ``IPC/WAY/MINUTES/SEED`` is
 a run folder under ``runs/minutes``, kept when it ends; the script can be stopped and started again at any time. A way
-takes as many steps as fit: its pace is that of 30 steps after the first ten, timed once; or ``--steps``. The networks of snapshots are
-one training on the real data by DSA's augmentation, whose time is told apart; every set is scored under DSA's recipe,
-whatever its method's own. Rates are those of `experiments.for_networks`, found on validation, or else the method's.
+takes as many steps as fit into its minutes, by the pace of 30 steps after the first ten, timed once; or ``--steps``.
+Snapshots are of one training on the real data by DSA's augmentation, whose time is told apart; every set is scored
+under DSA's recipe, whatever its method's own. Rates are those of `experiments.for_networks`, found on validation, or
+else the method's.
 """
 
 import json
