@@ -11,7 +11,7 @@ from rdd_jax.app.grouped import Grouped
 from rdd_jax.app.kip_start import first_run, first_stage
 from rdd_jax.app.methods import configured
 from rdd_jax.app.pieces import splits_of
-from rdd_jax.app.run_folder import Run
+from rdd_jax.app.run_folder import Run, from_anywhere
 from rdd_jax.distill import Diverged
 from rdd_jax.errors import InputError
 
@@ -87,6 +87,13 @@ def test_methods_of_kernels_have_no_such_start():
             configured(method, init="kip").check()
     with pytest.raises(InputError, match="init_steps"):
         configured("kip", init_steps=3)
+
+
+def test_a_folder_of_that_name_is_a_run_to_methods_of_kernels(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "kip").mkdir()
+    assert from_anywhere(configured("kip", init="kip")).set.init == str(tmp_path / "kip")
+    assert from_anywhere(CONFIG).set.init == "kip"
 
 
 @pytest.mark.slow

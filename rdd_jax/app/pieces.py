@@ -36,7 +36,7 @@ from rdd_jax.networks.recipes import Recipe, network_by_recipe
 from rdd_jax.progress import Stages, heard
 from rdd_jax.sampling import SAMPLERS
 from rdd_jax.selection import Pool, Selection
-from rdd_jax.selection.initialise import STARTS, initialise
+from rdd_jax.selection.initialise import initialise
 from rdd_jax.types import Data, Splits, Synthetic, centred_one_hot
 
 __all__ = [
@@ -245,8 +245,7 @@ def initial_set(
     """
     classes = len(prepared.class_names)
     codes = np.repeat(np.arange(classes), images)
-    init = "random" if options.init == BY_KIP else options.init  # which it begins with
-    if init not in STARTS:
+    if options.init not in options.STARTS:
         found = saving.set_from(Path(options.init), prepared)
         order = np.argsort(found.of_class, kind="stable")
         if not np.array_equal(found.of_class[order], codes):
@@ -256,5 +255,6 @@ def initial_set(
                 "give the same number"
             )
         return Synthetic(found.images[order], found.labels[order], classes=jnp.asarray(codes)), None
+    init = "random" if options.init == BY_KIP else options.init  # which it begins with
     start = initialise(init, seed, pool, selection.strata_of(pool, strata, images), options.init_draw)
     return Synthetic(jnp.asarray(start.images), centred_one_hot(codes, classes)), start.selection

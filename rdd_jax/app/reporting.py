@@ -12,6 +12,7 @@ from rdd_jax.app.environment import environment, peak_memory
 from rdd_jax.app.grouped import Grouped
 from rdd_jax.app.kip_start import first_run
 from rdd_jax.app.methods import Method, Stepped, name_of
+from rdd_jax.app.methods.networked import ByNetworks
 from rdd_jax.app.run_folder import Run
 from rdd_jax.app.sections import SplitsOptions
 from rdd_jax.app.set_options import BY_KIP
@@ -72,7 +73,7 @@ def write_run(
     pictures = {"images": _image_picture(config, prepared, start, saved)}
     if config.steps:
         pictures["curves"] = plots.curves(run.metrics())
-    if config.set.init == BY_KIP:
+    if isinstance(config, ByNetworks) and config.set.init == BY_KIP:
         pictures["start"] = plots.curves(first_run(run).metrics())
     if certificate is not None:
         values["certificate"] = asdict(certificate)

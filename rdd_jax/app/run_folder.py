@@ -15,12 +15,10 @@ from typing import Any
 from rdd_jax.app import options, records, settings
 from rdd_jax.app.digests import digest, fingerprint, of_file
 from rdd_jax.app.methods import METHODS, Method, name_of
-from rdd_jax.app.set_options import BY_KIP
 from rdd_jax.errors import InputError
 from rdd_jax.files import append_text, locked, new_folder, read_values, write_json, write_text
 from rdd_jax.grouping import is_file, split_names
 from rdd_jax.saving import SavedSet, save_set
-from rdd_jax.selection.initialise import STARTS
 from rdd_jax.types import Splits
 
 __all__ = ["Run", "config_of", "from_anywhere"]
@@ -34,7 +32,7 @@ def _snapshots(config: Method) -> str | None:
 def _digests(config: Method) -> dict[str, str]:
     """Of every file beside the data that a run is made from, its start and its groups, by path."""
     start = Path(config.set.init)
-    files = [] if config.set.init in (*STARTS, BY_KIP) else [start / "synthetic.npz" if start.is_dir() else start]
+    files = [] if config.set.init in config.set.STARTS else [start / "synthetic.npz" if start.is_dir() else start]
     snapshots = _snapshots(config)
     files += [] if snapshots is None else [Path(snapshots) / "report.json"]  # which has those of the networks
     files += [Path(part) for part in split_names(config.groups.grouping or "none") if is_file(part)]
@@ -43,7 +41,7 @@ def _digests(config: Method) -> dict[str, str]:
 
 def from_anywhere(config: Method) -> Method:
     """The configuration with the paths of its data, start and groups in full, so that it holds in any directory."""
-    given = {"data": (config.data.data, ("digits",)), "init": (config.set.init, (*STARTS, BY_KIP))}
+    given = {"data": (config.data.data, ("digits",)), "init": (config.set.init, config.set.STARTS)}
     if (snapshots := _snapshots(config)) is not None:
         given["snapshots"] = (snapshots, ())
     paths = {

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from rdd_jax.app.options import Option, count, number, one_of
 from rdd_jax.errors import unknown
@@ -56,6 +56,9 @@ class StartOptions:
 class SetOptions(SelectionOptions, StartOptions):
     """The synthetic set and where it starts."""
 
+    STARTS: ClassVar[tuple[str, ...]] = STARTS
+    """Names of starts; any other ``init`` is a file or a run folder."""
+
 
 @dataclass(frozen=True)
 class LearnedSetOptions(SetOptions):
@@ -81,6 +84,8 @@ class LearnedSetOptions(SetOptions):
 @dataclass(frozen=True)
 class NetworkSetOptions(LearnedSetOptions):
     """The set of a method through networks, which may begin where KIP ends."""
+
+    STARTS: ClassVar[tuple[str, ...]] = (*STARTS, BY_KIP)
 
     init: Annotated[str, _init((*STARTS, BY_KIP))] = "random"
     init_steps: Annotated[int, count("of --init kip: its steps, by --kernel")] = 300
