@@ -133,8 +133,8 @@ def run(ways: Sequence[str], ipc: int, minutes: Sequence[float], steps: int | No
         print(way, seed, report["steps"], "steps", _row(report), flush=True)
 
 
-def _row(report: dict[str, Any], set_name: str = "synthetic") -> dict[str, str]:
-    rows = [row for row in report["evaluations"] if row["set"] == set_name]
+def _row(report: dict[str, Any]) -> dict[str, str]:
+    rows = [row for row in report["evaluations"] if row["set"] == "synthetic"]
     return {row["metric"]: spread(100 * value for value in row["values"]) for row in rows}
 
 

@@ -87,5 +87,5 @@ class NetworkSetOptions(LearnedSetOptions):
 
     STARTS: ClassVar[tuple[str, ...]] = (*STARTS, BY_KIP)
 
-    init: Annotated[str, _init((*STARTS, BY_KIP))] = "random"
+    init: Annotated[str, _init(STARTS)] = "random"
     init_steps: Annotated[int, count("of --init kip: its steps, by --kernel")] = 300
