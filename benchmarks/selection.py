@@ -27,12 +27,13 @@ from rdd_jax.datasets.preprocess import prepare
 from rdd_jax.distill import compose
 from rdd_jax.kernels import fc_ntk, krr
 from rdd_jax.objectives import kip
+from rdd_jax.pixels import as_pixels
 from rdd_jax.sampling import LOSSES, Sampler, importance, uniform
 from rdd_jax.selection import Pool, certify, select_by_name, strata_of
 from rdd_jax.selection.certificate import Errors
 from rdd_jax.selection.initialise import initialise
 from rdd_jax.selection.scores import krr_sensitivity_bound, sensitivity
-from rdd_jax.types import Batch, Synthetic, as_pixels, centred_one_hot
+from rdd_jax.types import Batch, Synthetic, centred_one_hot
 
 PARTS = ("scores", "ranks", "promise", "variance")
 

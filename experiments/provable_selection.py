@@ -35,6 +35,7 @@ from rdd_jax.distill import compose
 from rdd_jax.evaluation import metrics
 from rdd_jax.kernels import fc_ntk, krr
 from rdd_jax.objectives import kip
+from rdd_jax.pixels import Images
 from rdd_jax.sampling import LOSSES, Sampler, importance, uniform
 from rdd_jax.selection import Pool, strata_of
 from rdd_jax.selection.initialise import initialise
@@ -129,7 +130,7 @@ def cells() -> Iterator[Cell]:
 
 
 @lru_cache(maxsize=3)
-def problem(data: str, seed: int) -> tuple[Prepared, np.ndarray]:
+def problem(data: str, seed: int) -> tuple[Prepared, Images]:
     """The data in model space, and the test images."""
     name, shift = DATA[data]
     prepared = prepare(shift_by_name(shift)(seed, load(name, seed)), "standardise")

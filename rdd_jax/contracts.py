@@ -13,6 +13,8 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from rdd_jax.choices import Selection, Strata
+from rdd_jax.pixels import Images
 from rdd_jax.types import (
     Batch,
     Data,
@@ -21,10 +23,8 @@ from rdd_jax.types import (
     Info,
     Losses,
     PRNGKey,
-    Selection,
     Splits,
     State,
-    Strata,
     Subject,
     Synthetic,
     Training,
@@ -215,7 +215,7 @@ class Select(Protocol):
 class Predict(Protocol):
     """A fitted learner."""
 
-    def __call__(self, images: np.ndarray, /) -> Float[np.ndarray, "n k"]:
+    def __call__(self, images: Images, /) -> Float[np.ndarray, "n k"]:
         """Outputs for any number of images ``[n, h, w, c]`` in model space; the largest is the class."""
         ...
 

@@ -10,7 +10,7 @@ Example::
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from functools import cache
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -22,11 +22,12 @@ from threadpoolctl import ThreadpoolController
 
 from rdd_jax.augment import none
 from rdd_jax.contracts import Augment, Callback, Objective, Risk, Sampler
+from rdd_jax.devices import replicated, spread
 from rdd_jax.errors import at_least
 from rdd_jax.parameterise import Parameterisation, pixels
 from rdd_jax.risk import mean, overall
 from rdd_jax.risk.segments import group_sum
-from rdd_jax.sampling import counted, uniform
+from rdd_jax.sampling import counted, ready, uniform
 from rdd_jax.trajectory import Trajectory, kernel_only
 from rdd_jax.types import Batch, Examples, Info, Losses, PRNGKey, State, Synthetic
 
@@ -53,12 +54,14 @@ class Distiller(NamedTuple):
       advance: ``advance(key, state, data, count) -> (State, Info of [DISPATCH])``: ``count`` steps in one
         dispatch, ``count <= DISPATCH``.
       decode: ``decode(state) -> Synthetic``.
+      ready: ``ready(data) -> data`` with what can be made of it once, before many steps; `run` does so.
     """
 
     init: Callable[[Synthetic], State]
     step: Callable[[PRNGKey, State, Examples], tuple[State, Info]]
     advance: Callable[[PRNGKey, State, Examples, Array], tuple[State, Info]]
     decode: Callable[[State], Synthetic]
+    ready: Callable[[Examples], Examples] = lambda data: data
 
     def run(
         self, key: Key[Array, "*s"], state: State, data: Examples, until: int, callbacks: Sequence[Callback] = ()
@@ -78,7 +81,7 @@ class Distiller(NamedTuple):
           Diverged: a loss or gradient was not finite.
         """
         at_least("until", until, 0)
-        told = []
+        told, data = [], self.ready(data)
         # Dispatches end at multiples of DISPATCH whatever the start, so that a resumed run is the same one.
         while (at := int(np.ravel(state.step)[0])) < until:
             count = min(DISPATCH - at % DISPATCH, until - at)
@@ -152,7 +155,7 @@ def compose(
     def draw(key: PRNGKey, data: Examples) -> Batch:
         sample_key, augment_key = jax.random.split(key)
         index, weight = sampler(sample_key, data)
-        images = augment(augment_key, data.images.at[index].get(mode="promise_in_bounds"))
+        images = spread(augment(augment_key, data.look(index)))
         labels, groups, weight = data.labels[index], data.groups[index], counted(data, index, weight)
         return Batch(images, labels, groups, weight.astype(images.dtype), group_count=data.group_count)
 
@@ -174,7 +177,8 @@ def compose(
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
         new = State(params, state.fixed, optimizer_state, state.step + 1, networks)
         info = Info(loss, norm, _by_group(losses), finite)
-        return jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, state), info
+        # On every device, so that any of them, and any host, can save and tell them.
+        return replicated((jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, state), info))
 
     def advance(key: PRNGKey, state: State, data: Examples, count: Array) -> tuple[State, Info]:
         def body(i, carry):
@@ -186,9 +190,8 @@ def compose(
         info = jax.tree.map(lambda leaf: jnp.ones((DISPATCH, *leaf.shape), leaf.dtype), shapes)
         return jax.lax.fori_loop(0, count, body, (state, info))
 
-    return Distiller(
-        init, jax.jit(step), jax.jit(advance), lambda state: parameterisation.decode(state.params, state.fixed)
-    )
+    decode = lambda state: parameterisation.decode(state.params, state.fixed)  # noqa: E731
+    return Distiller(init, jax.jit(step), jax.jit(advance), decode, partial(ready, sampler))
 
 
 def _by_group(losses: Losses) -> Float[Array, " g"]:
@@ -212,4 +215,4 @@ def over_seeds(one: Distiller) -> Distiller:
         seeds = [jax.tree.map(lambda leaf, i=i: leaf[i], synthetic) for i in range(len(synthetic.images))]
         return jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(one.init, seeds))
 
-    return Distiller(init, jax.jit(step), jax.jit(advance), jax.vmap(one.decode))
+    return Distiller(init, jax.jit(step), jax.jit(advance), jax.vmap(one.decode), one.ready)

@@ -6,6 +6,9 @@ choice; how much an example counts, ``data.weight``, is multiplied by `counted`.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,19 +19,56 @@ from scipy.special import log_softmax
 from rdd_jax.contracts import Sampler
 from rdd_jax.errors import InputError, at_least, check_one_of
 from rdd_jax.registry import Registry
+from rdd_jax.tables import Ranked, masses, quantile, ranked
 from rdd_jax.types import Examples, PRNGKey
 
 __all__ = [
     "LOSSES",
     "SAMPLERS",
+    "Drawing",
     "balanced",
     "by_group",
     "counted",
     "importance",
+    "ready",
     "sampler_by_name",
     "stratified",
     "uniform",
 ]
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A sampler whose tables can be made before the steps (`ready`); without them every draw makes its own.
+
+    Attributes:
+      tables: ``tables(data) -> {name: table}``; equal names mean equal tables, whatever sampler asks.
+      draw: ``draw(key, data, tables) -> (index [B], weight [B])``.
+    """
+
+    tables: Callable[[Examples], dict[str, Any]]
+    draw: Callable[[PRNGKey, Examples, dict[str, Any]], tuple[Int[Array, " b"], Float[Array, " b"]]]
+
+    def __call__(self, key: PRNGKey, data: Examples) -> tuple[Int[Array, " b"], Float[Array, " b"]]:
+        made = data.tables or {}
+        missing = {} if _names(self, data) <= set(made) else self.tables(data)
+        return self.draw(key, data, {**missing, **made})
+
+
+def _names(sampler: Drawing, data: Examples) -> set[str]:
+    return set(jax.eval_shape(sampler.tables, data))
+
+
+def ready(sampler: Sampler, data: Examples) -> Examples:
+    """The data with the tables of a sampler; those of `Examples.replace` are without again."""
+    if not isinstance(sampler, Drawing):
+        return data
+    return data.replace(tables={**(data.tables or {}), **_made(sampler, data)})
+
+
+@partial(jax.jit, static_argnums=0)
+def _made(sampler: Drawing, data: Examples) -> dict[str, Any]:
+    return sampler.tables(data)
 
 
 def uniform(batch: int) -> Sampler:
@@ -45,11 +85,11 @@ def balanced(batch: int) -> Sampler:
     """``batch`` examples; every class equally likely, and within a class every example."""
     at_least("batch", batch, 1)
 
-    def sample(key: PRNGKey, data: Examples):
-        index, _ = _evenly(key, jnp.argmax(data.labels, 1), data.labels.shape[1], batch)
+    def sample(key: PRNGKey, data: Examples, tables: dict[str, Any]):
+        index, _ = _evenly(key, tables["class"], batch)
         return index, jnp.ones(batch)
 
-    return sample
+    return Drawing(lambda data: {"class": ranked(jnp.argmax(data.labels, 1), data.labels.shape[1])}, sample)
 
 
 def counted(data: Examples, index: Int[Array, " b"], weight: Float[Array, " b"]) -> Float[Array, " b"]:
@@ -70,36 +110,34 @@ def by_group(batch: int) -> Sampler:
     """
     plain = uniform(batch)
 
-    def sample(key: PRNGKey, data: Examples):
+    def tables(data: Examples) -> dict[str, Any]:
         if data.group_count > 1:
-            return _evenly(key, data.groups, data.group_count, batch)
+            return _of_groups(data)
+        return {} if data.weight is None else {"weight": masses(data.weight, jnp.array([len(data.weight)]))}
+
+    def sample(key: PRNGKey, data: Examples, tables: dict[str, Any]):
+        if data.group_count > 1:
+            return _evenly(key, tables["groups"], batch)
         if data.weight is None:
             return plain(key, data)
-        cumulated = jnp.cumsum(data.weight)
-        index = _reached(cumulated, jax.random.uniform(key, (batch,)) * cumulated[-1])
-        return index, cumulated[-1] / (len(data.weight) * data.weight[index])
+        total = tables["weight"].total[0]
+        wanted = jax.random.uniform(key, (batch,)) * total
+        index = quantile(jax.random.fold_in(key, 1), tables["weight"], jnp.zeros(batch, int), wanted)
+        return index, total / (len(data.weight) * data.weight[index])
 
-    return sample
-
-
-def _reached(cumulated: Float[Array, " n"], wanted: Float[Array, " b"]) -> Int[Array, " b"]:
-    """The first examples at which the cumulated sums pass what is wanted, which may be the last sum after rounding."""
-    return jnp.minimum(jnp.searchsorted(cumulated, wanted, side="right"), len(cumulated) - 1)
+    return Drawing(tables, sample)
 
 
-def _evenly(
-    key: PRNGKey, codes: Int[Array, " n"], size: int, batch: int
-) -> tuple[Int[Array, " b"], Float[Array, " b"]]:
-    """Draws a code ``0..size-1`` that occurs, then an example that has it; and the weights that undo it."""
-    order = jnp.argsort(codes)
-    counts = jnp.bincount(codes, length=size)
-    first = jnp.cumsum(counts) - counts
-    present = jnp.sum(counts > 0)
-    ranked = jnp.argsort(counts == 0)  # stable: those with examples first
+def _of_groups(data: Examples) -> dict[str, Any]:
+    return {"groups": ranked(data.groups, data.group_count)}
+
+
+def _evenly(key: PRNGKey, table: Ranked, batch: int) -> tuple[Int[Array, " b"], Float[Array, " b"]]:
+    """Draws a code that occurs, then an example that has it; and the weights that undo it."""
     code_key, member_key = jax.random.split(key)
-    drawn = ranked[jax.random.randint(code_key, (batch,), 0, present)]
-    member = jax.random.randint(member_key, (batch,), 0, counts[drawn])
-    return order[first[drawn] + member], counts[drawn] * (present / len(codes))
+    drawn = table.present[jax.random.randint(code_key, (batch,), 0, table.number)]
+    member = jax.random.randint(member_key, (batch,), 0, table.counts[drawn])
+    return table.order[table.first[drawn] + member], table.counts[drawn] * (table.number / len(table.order))
 
 
 def importance(batch: int, mix: float = 0.1, strata: str = "class", unbiased: bool = True) -> Sampler:
@@ -123,21 +161,25 @@ def importance(batch: int, mix: float = 0.1, strata: str = "class", unbiased: bo
     at_least("batch", batch, 1)
     _check_mix(mix)
     check_one_of("strata", strata, ("all", "class", "group"))
+    name = f"importance-{strata}-{mix}-{unbiased}"
 
-    def sample(key: PRNGKey, data: Examples):
+    def tables(data: Examples) -> dict[str, Any]:
         n = len(data.labels)
         codes = {"all": (jnp.zeros(n, int), 1), "class": (jnp.argmax(data.labels, 1), data.labels.shape[1])}
         code, size = codes.get(strata, (data.groups, data.group_count))
         counts = jnp.bincount(code, length=size)
         within = _within(data, code, size, counts, mix)
         share = 1 / jnp.sum(counts > 0) if strata == "group" else counts[code] / n
-        cumulated = jnp.cumsum(share * within)
-        at = (jnp.arange(batch) + jax.random.uniform(key, (batch,))) / batch
-        index = _reached(cumulated, at * cumulated[-1])
         probability = share * (within if unbiased else 1 / counts[code])
-        return index, 1 / (n * jnp.broadcast_to(probability, (n,)))[index]
+        return {name: (masses(share * within, jnp.array([n])), 1 / (n * jnp.broadcast_to(probability, (n,))))}
 
-    return sample
+    def sample(key: PRNGKey, data: Examples, tables: dict[str, Any]):
+        table, weight = tables[name]
+        at = (jnp.arange(batch) + jax.random.uniform(key, (batch,))) / batch
+        index = quantile(jax.random.fold_in(key, 1), table, jnp.zeros(batch, int), at * table.total[0])
+        return index, weight[index]
+
+    return Drawing(tables, sample)
 
 
 def _check_mix(mix: float) -> None:
@@ -170,40 +212,38 @@ def stratified(batch: int, mix: float = 1.0, unbiased: bool = True) -> Sampler:
     """
     at_least("batch", batch, 1)
     _check_mix(mix)
+    name = f"stratified-{mix}"
 
-    def sample(key: PRNGKey, data: Examples):
+    def tables(data: Examples) -> dict[str, Any]:
+        made = _of_groups(data)
+        if mix == 1:
+            return made
+        table = made["groups"]
+        within = _within(data, data.groups, data.group_count, table.counts, mix)[table.order]
+        return {**made, name: (masses(within, table.count), within)}
+
+    def sample(key: PRNGKey, data: Examples, tables: dict[str, Any]):
         groups = data.group_count
         if batch < groups:
             raise InputError(
                 f"a batch of {batch} does not hold an example of each of the {groups} groups: give a larger one"
             )
-        order = jnp.argsort(data.groups)
-        counts = jnp.bincount(data.groups, length=groups)[:, None]
-        last = jnp.cumsum(counts, 0)
-        first = last - counts
-        at = jax.random.uniform(key, (groups, batch // groups))
-        # After rounding a draw stays in its group; that of a group without examples is any.
-        inside = lambda place: jnp.maximum(jnp.clip(place, first, last - 1), 0)  # noqa: E731
+        table, per = tables["groups"], batch // groups
+        counts, first = table.counts[:, None], table.first[:, None]
+        at = jax.random.uniform(key, (groups, per))
         if mix == 1:
-            place = inside(first + (at * counts).astype(int))
-            weight = jnp.ones(place.shape)
+            place, weight = first + (at * counts).astype(int), jnp.ones((groups, per))
         else:
-            within = _within(data, data.groups, groups, counts[:, 0], mix)[order]
-            place = inside(_quantile(within, first, last, at))
-            weight = 1 / (counts * within[place]) if unbiased else jnp.ones(place.shape)
-        return order[place].reshape(-1), jnp.where(counts > 0, weight, 0).reshape(-1)
+            mass, within = tables[name]
+            code = jnp.repeat(jnp.arange(groups), per)
+            wanted = (jnp.arange(per)[None] + at) / per * mass.total[:, None]
+            place = quantile(jax.random.fold_in(key, 1), mass, code, wanted.reshape(-1)).reshape(groups, per)
+            weight = 1 / (counts * within[place]) if unbiased else jnp.ones((groups, per))
+        # After rounding a draw stays in its group; that of a group without examples is any.
+        place = jnp.maximum(jnp.clip(place, first, first + counts - 1), 0)
+        return table.order[place].reshape(-1), jnp.where(counts > 0, weight, 0).reshape(-1)
 
-    return sample
-
-
-def _quantile(
-    within: Float[Array, " n"], first: Int[Array, "g 1"], last: Int[Array, "g 1"], at: Float[Array, "g per"]
-) -> Int[Array, "g per"]:
-    """Where the cumulated probabilities of a group, ``within[first:last]``, reach ``(j + at) / per`` of their sum."""
-    cumulated = jnp.concatenate([jnp.zeros(1), jnp.cumsum(within)])
-    low, high = cumulated[first], cumulated[last]
-    wanted = low + (high - low) * (jnp.arange(at.shape[1])[None, :] + at) / at.shape[1]
-    return jnp.searchsorted(cumulated, wanted, side="right") - 1
+    return Drawing(tables, sample)
 
 
 LOSSES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {

@@ -5,6 +5,7 @@ recipe of small sets, plainly or under RDD's risk over groups (`trajectory.on_re
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -16,7 +17,7 @@ from rdd_jax.errors import InputError
 from rdd_jax.networks.base import check_batch, check_images
 from rdd_jax.networks.recipes import Recipe, network_by_recipe
 from rdd_jax.networks.training import averaged, optimizer_of
-from rdd_jax.sampling import by_group, uniform
+from rdd_jax.sampling import by_group, ready, uniform
 from rdd_jax.trajectory import on_real
 from rdd_jax.types import Examples, PRNGKey, Synthetic, Training
 
@@ -30,6 +31,7 @@ class RealTraining(NamedTuple):
       init: ``init(key, data) -> Training``: a network at random weights.
       advance: ``advance(key, training, data, first, count) -> Training``: the steps ``first`` to ``first + count`` of
         the training, jitted; the same key gives the same end, however it is cut.
+      ready: ``ready(data) -> data`` with what is made of it once, before the steps.
       kept: ``kept(training) -> variables``: what a snapshot is, the average of the weights where the recipe has one.
       steps: of an epoch.
       epochs: of the training.
@@ -37,6 +39,7 @@ class RealTraining(NamedTuple):
 
     init: Callable[[PRNGKey, Examples], Training]
     advance: Callable[[PRNGKey, Training, Examples, Int[Array, ""], Int[Array, ""]], Training]
+    ready: Callable[[Examples], Examples]
     kept: Callable[[Training], Any]
     steps: int
     epochs: int
@@ -83,13 +86,13 @@ def real_training(recipe: Recipe, images: int, classes: int, risk: Risk | None =
     epochs, _ = recipe.length(images)
 
     def init(key: PRNGKey, data: Examples) -> Training:
-        variables = network.init(key, data.images[:1])
+        variables = network.init(key, data.look(slice(0, 1)))
         return Training(variables, optimizer.init(variables), variables)
 
     def advance(
         key: PRNGKey, training: Training, data: Examples, first: Int[Array, ""], count: Int[Array, ""]
     ) -> Training:
-        beside = Synthetic(data.images[:1], data.labels[:1])  # which a lesson by given groups does not look at
+        beside = Synthetic(data.look(slice(0, 1)), data.labels[:1])  # which a lesson by given groups does not look at
 
         def one(step: Array, training: Training) -> Training:
             return averaged(recipe, lesson(jax.random.fold_in(key, step), training, beside, data))
@@ -97,4 +100,6 @@ def real_training(recipe: Recipe, images: int, classes: int, risk: Risk | None =
         return jax.lax.fori_loop(first, first + count, one, training)
 
     kept = lambda training: training.average if recipe.average else training.variables  # noqa: E731
-    return RealTraining(jax.jit(init), jax.jit(advance), kept, -(-images // recipe.batch), epochs)
+    return RealTraining(
+        jax.jit(init), jax.jit(advance), partial(ready, sampler), kept, -(-images // recipe.batch), epochs
+    )

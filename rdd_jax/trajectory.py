@@ -240,7 +240,7 @@ def on_real(
         def one(i, training):
             sample_key, augment_key = jax.random.split(jax.random.fold_in(key, i))
             index, weight = sampler(sample_key, data)
-            images, labels = augment(augment_key, data.images[index]), _targets(error, data.labels[index])
+            images, labels = augment(augment_key, data.look(index)), _targets(error, data.labels[index])
             return update(loss, optimizer, training, images, labels, counted(data, index, weight), data.groups[index])
 
         return jax.lax.fori_loop(0, steps, one, training)

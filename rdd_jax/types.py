@@ -4,17 +4,18 @@
 a `Batch` from them; an objective returns `Losses`; what is learned is a `Synthetic` set.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key, Num
 
 from rdd_jax.checks import check_codes, check_images, check_names
 from rdd_jax.counted import Counted, pytree
+from rdd_jax.pixels import Images, PixelMap, as_pixels
 
 __all__ = [
     "Batch",
@@ -25,14 +26,11 @@ __all__ = [
     "Losses",
     "Numbers",
     "PRNGKey",
-    "Selection",
     "Splits",
     "State",
-    "Strata",
     "Subject",
     "Synthetic",
     "Training",
-    "as_pixels",
     "centred_one_hot",
 ]
 
@@ -40,10 +38,12 @@ __all__ = [
 @pytree
 @dataclass(frozen=True, eq=False)
 class Examples(Counted):
-    """Real examples on the device, in model space; ``group_count`` says in how many groups."""
+    """Real examples on the device; ``group_count`` says in how many groups."""
 
     CODES = "groups"
-    images: Float[Array, "n h w c"]
+    images: Num[Array, "N h w c"]
+    """In model space, or as they came where there is a ``space``; `look` takes them from there. Those beyond ``n`` are
+    none: devices hold as many each."""
     labels: Float[Array, "n k"]
     """Centred one-hot: ``onehot - 1/k``."""
     groups: Int[Array, " n"]
@@ -52,6 +52,19 @@ class Examples(Counted):
     """The loss of every example when it was last looked at, not negative."""
     weight: Float[Array, " n"] | None = None
     """How much every example counts; None: all the same."""
+    space: PixelMap | None = None
+    """What maps images to model space when they are looked at; None: they are there."""
+    tables: dict[str, Any] | None = None
+    """What samplers look up, see `sampling.ready`."""
+
+    def replace(self, **changes: Any) -> "Examples":
+        """The same with other values in some fields; without tables, which need no longer be true."""
+        return super().replace(**{"tables": None, **changes})
+
+    def look(self, index: Int[Array, " b"] | slice) -> Float[Array, "b h w c"]:
+        """The images at ``index``, which lies within them, in model space."""
+        found = self.images.at[index].get(mode="promise_in_bounds")
+        return found if self.space is None else self.space(found)
 
 
 @pytree
@@ -167,13 +180,6 @@ class Data:
         return replace(self, images=self.images[index], labels=self.labels[index], groups=groups)
 
 
-def as_pixels(images: np.ndarray) -> np.ndarray:
-    """``uint8`` images divided by 255, floating-point ones as they are; float32."""
-    if images.dtype == np.uint8:
-        return np.multiply(images, np.float32(1 / 255), dtype=np.float32)
-    return np.asarray(images, np.float32)
-
-
 class Splits(NamedTuple):
     """The three splits of a data set and its name. Selection never sees ``test``."""
 
@@ -220,7 +226,7 @@ class Subject:
       synthetic: the set as it is now; None where there is none yet.
     """
 
-    images: np.ndarray
+    images: Images
     labels: np.ndarray
     classes: int
     given: np.ndarray | None = None
@@ -247,48 +253,6 @@ class Groups(NamedTuple):
     pieces: Int[np.ndarray, " n"] | None = None
     weight: Float[np.ndarray, " n"] | None = None
     evidence: tuple[Any, ...] = ()
-
-
-class Strata(NamedTuple):
-    """From each stratum a fixed number of examples is taken: ``take[s]`` of those with ``code == s``.
-
-    ``apart``: whether scores are about the stratum alone, so that each is covered for its own sake.
-    """
-
-    code: Int[np.ndarray, " n"]
-    take: Int[np.ndarray, " s"]
-    apart: bool = False
-
-    @property
-    def live(self) -> Iterator[tuple[Int[np.ndarray, " i"], int]]:
-        """``(members, how many to take)`` of every stratum that gives any."""
-        for s, m in enumerate(self.take.tolist()):
-            if m > 0:
-                yield np.flatnonzero(self.code == s), m
-
-
-@dataclass(frozen=True)
-class Selection:
-    """What was chosen, stratum by stratum, and how.
-
-    Attributes:
-      index: the chosen examples; with independent draws one may occur more than once.
-      weight: how many examples each stands for; sums over the chosen estimate sums over the pool. Unbiased where
-        the choice was drawn.
-      score: of every example of the pool, by the method's own measure.
-      probability: of every example: the expected number of times that it is chosen. 1 or 0 where nothing is drawn.
-    """
-
-    index: Int[np.ndarray, " m"]
-    weight: Float[np.ndarray, " m"]
-    score: Float[np.ndarray, " n"]
-    probability: Float[np.ndarray, " n"]
-
-    def merged(self, labels: np.ndarray) -> tuple[Int[np.ndarray, " u"], Float[np.ndarray, " u"]]:
-        """Every chosen example once, class by class, with the sum of its weights."""
-        chosen, where = np.unique(self.index, return_inverse=True)
-        order = np.argsort(labels[chosen], kind="stable")
-        return chosen[order], np.bincount(where, self.weight)[order]
 
 
 class Training(NamedTuple):

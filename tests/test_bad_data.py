@@ -16,8 +16,9 @@ from rdd_jax.datasets import tfds
 from rdd_jax.datasets.images import read_image
 from rdd_jax.datasets.preprocess import fit
 from rdd_jax.errors import InputError, InputWarning
+from rdd_jax.pixels import as_pixels
 from rdd_jax.saving import foreign_set
-from rdd_jax.types import Data, as_pixels
+from rdd_jax.types import Data
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (12, 5, 4, 3), dtype=np.uint8)

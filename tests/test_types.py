@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from rdd_jax.errors import InputError, at_least, choose, unknown
-from rdd_jax.types import Batch, Data, Examples, Losses, as_pixels, centred_one_hot
+from rdd_jax.pixels import as_pixels
+from rdd_jax.types import Batch, Data, Examples, Losses, centred_one_hot
 
 NAMES = ("cat", "dog")
 

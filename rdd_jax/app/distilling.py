@@ -20,6 +20,7 @@ from rdd_jax.app.stepping import Steps, with_solved_labels
 from rdd_jax.augment import check_augment
 from rdd_jax.contracts import Kernel
 from rdd_jax.datasets.preprocess import Prepared, prepare
+from rdd_jax.devices import mesh_by_name, within
 from rdd_jax.errors import InputError
 from rdd_jax.evaluation import evaluate_sets
 from rdd_jax.files import check_new
@@ -77,6 +78,8 @@ def _distilled(config: Method, run: Run, resume: bool, held: ExitStack, progress
         run.check_data(splits)
         run.check_files(config)
     _check_data(config, splits)
+    batch = config.drawn(splits.train.classes).batch if isinstance(config, Stepped) else None
+    held.enter_context(within(mesh_by_name(config.mesh, batch)))
     kernel = pieces.kernel_of(config.kernel, splits.train)
     prepared = prepare(splits, config.data.preprocess, config.data.zca_reg)
     with heard(progress):

@@ -11,8 +11,8 @@ from PIL import Image
 
 from rdd_jax import plots
 from rdd_jax.app.report import STYLE, looked_at, matched, times, weighed
+from rdd_jax.pixels import as_pixels
 from rdd_jax.plots import shortened
-from rdd_jax.types import as_pixels
 
 __all__ = ["picture", "render", "sentences", "shown", "table"]
 

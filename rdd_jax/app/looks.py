@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Bool, Float
 
-from rdd_jax.types import as_pixels
+from rdd_jax.pixels import as_pixels
 
 __all__ = ["LARGE", "TRAITS", "set_apart", "traits"]
 

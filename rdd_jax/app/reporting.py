@@ -22,10 +22,11 @@ from rdd_jax.datasets.preprocess import Prepared
 from rdd_jax.evaluation import Cells, Evaluation
 from rdd_jax.files import write_bytes, write_json, write_text
 from rdd_jax.networks.recipes import Recipe
+from rdd_jax.pixels import as_pixels
 from rdd_jax.progress import Stages
 from rdd_jax.saving import SavedSet
 from rdd_jax.selection import Certificate
-from rdd_jax.types import Data, Synthetic, as_pixels
+from rdd_jax.types import Data, Synthetic
 
 __all__ = ["LABELS", "Measured", "described", "measured_values", "notes", "table_of", "write_run"]
 

@@ -11,6 +11,7 @@ from rdd_jax.datasets.corruptions import CORRUPTIONS
 from rdd_jax.datasets.images import MODES
 from rdd_jax.datasets.preprocess import PREPROCESSINGS
 from rdd_jax.datasets.shifts import SHIFTS
+from rdd_jax.devices import check_mesh_name
 from rdd_jax.errors import InputError
 from rdd_jax.evaluation import LEARNERS
 from rdd_jax.grouping import FEATURES, GROUPINGS, from_file, is_file, split_names, view_of
@@ -24,6 +25,7 @@ from rdd_jax.risk import MEASURES
 from rdd_jax.sampling import LOSSES, SAMPLERS
 
 __all__ = [
+    "MESH",
     "RECIPE",
     "BatchOptions",
     "DataOptions",
@@ -41,6 +43,13 @@ __all__ = [
     "SplitsOptions",
     "grouping_names",
 ]
+
+
+def _check_mesh(name: str, value: str) -> None:
+    check_mesh_name(value)
+
+
+MESH = Option("devices: auto (all, along data), or data=N,net=N", "AXES", _check_mesh)
 
 # --- data --------------------------------------------------------------------------------------------
 

@@ -125,7 +125,7 @@ def _trained(config: Train, recipe: Recipe, splits: Splits, kept: SnapshotFolder
         examples, risk, found = grouped.applied(examples), pieces.risk_of(config.risk), grouped.described()
     stages.begin("training")
     real = real_training(recipe, len(train), train.classes, risk)
-    network, steps = network_by_recipe(recipe, train.classes), _Steps(config.seed, real, examples, kept)
+    network, steps = network_by_recipe(recipe, train.classes), _Steps(config.seed, real, real.ready(examples), kept)
     validation = prepared.model_space(splits.validation)
     with signals_noted() as asked_to_stop:
         for epoch in steps.epochs(stages.progress, asked_to_stop):

@@ -12,9 +12,10 @@ import numpy as np
 
 from rdd_jax.checks import check_pixels
 from rdd_jax.errors import InputError, check_one_of, unknown
-from rdd_jax.types import Data, Examples, Splits, as_pixels, centred_one_hot
+from rdd_jax.pixels import Images, Mapped, PixelMap, as_pixels, on_device
+from rdd_jax.types import Data, Examples, Splits, centred_one_hot
 
-__all__ = ["PREPROCESSINGS", "Prepared", "Preprocess", "fit", "prepare"]
+__all__ = ["PREPROCESSINGS", "WHITENED", "Prepared", "Preprocess", "fit", "prepare"]
 
 PREPROCESSINGS = ("standardise", "zca", "none")
 
@@ -44,22 +45,41 @@ class Preprocess:
           InputError: pixels further out, other integers, or images of another shape than it was fitted on.
         """
         check_pixels(pixels)
-        return self._map(as_pixels(pixels), -self.mean, self.scale, 0)
+        return self._map(pixels, -self.mean, self.scale, 0)
+
+    def over(self, pixels: np.ndarray) -> Images:
+        """Pixels in model space without a second copy of them: `pixels.Mapped`.
+
+        Only whitened ones are held, up to `WHITENED` bytes: a product with ``[d, d]`` for every image that is looked
+        at would cost more than what is done with it.
+        """
+        held = self.basis is not None and 4 * pixels.size <= WHITENED
+        return self.apply(pixels) if held else Mapped(pixels, self)
+
+    @property
+    def on_device(self) -> PixelMap:
+        """The same map inside ``jit``."""
+        matrix = None if self.basis is None else jnp.asarray(self._matrix)
+        return PixelMap(jnp.asarray(self.mean), jnp.asarray(self.scale), matrix)
+
+    @property
+    def _matrix(self) -> np.ndarray:
+        assert self.basis is not None
+        return (self.basis.T * self.scale) @ self.basis
 
     def invert(self, images: np.ndarray) -> np.ndarray:
         """Model space back to pixels; learned images may leave [0, 1]."""
         return self._map(images, 0, 1 / self.scale, self.mean)
 
     def _map(self, images, before, scale, after):
-        images = np.asarray(images, np.float32)
         if not self.fits(images.shape[1:]):
             raise InputError(f"images are {images.shape[1:]}, but the {self.kind} was fitted on {self.mean.shape}")
         if self.basis is None:
-            return (images + before) * scale + after
+            return (as_pixels(images) + before) * scale + after
         matrix = (self.basis.T * scale) @ self.basis
-        result = np.empty_like(images)
+        result = np.empty(images.shape, np.float32)
         for block, into in zip(_blocks(images), _blocks(result), strict=True):
-            into[:] = ((block + before).reshape(-1, len(matrix)) @ matrix).reshape(block.shape) + after
+            into[:] = ((as_pixels(block) + before).reshape(-1, len(matrix)) @ matrix).reshape(block.shape) + after
         return result
 
     def fits(self, shape: tuple[int, ...]) -> bool:
@@ -89,8 +109,12 @@ class Preprocess:
         return Preprocess(kind, mean, scale, basis)
 
 
+WHITENED = 2**30
+"""Bytes of whitened images that are held in float32; more are whitened batch by batch."""
+
+
 def fit(kind: str, pixels: np.ndarray, regularisation: float = 0.1) -> Preprocess:
-    """Fits a preprocessing on training pixels ``[n, h, w, c]`` in [0, 1].
+    """Fits a preprocessing on training pixels ``[n, h, w, c]``, ``uint8`` or in [0, 1], a block of them at a time.
 
     - ``standardise``: mean 0 and standard deviation 1 a channel.
     - ``zca``: with the covariance ``V diag(v) V^T`` over pixels, ``A = s V diag(v + r mean(v))^-1/2 V^T``,
@@ -104,9 +128,11 @@ def fit(kind: str, pixels: np.ndarray, regularisation: float = 0.1) -> Preproces
     if kind == "none":
         return Preprocess(kind, np.zeros((1, 1, 1), np.float32), np.ones((1, 1, 1), np.float32))
     if kind == "standardise":
-        mean = pixels.mean((0, 1, 2), keepdims=True, dtype=np.float64)[0]
-        squares = sum(np.sum((part - mean) ** 2, (0, 1, 2), keepdims=True)[0] for part in _blocks(pixels))
-        std = np.sqrt(squares / pixels[..., 0].size)
+        axes, count = (0, 1, 2), pixels[..., 0].size
+        total = lambda value: np.sum([np.sum(value(as_pixels(part)), axes) for part in _blocks(pixels)], 0)  # noqa: E731
+        mean = total(lambda part: part.astype(np.float64)) / count
+        std = np.sqrt(total(lambda part: (part - mean) ** 2) / count)
+        mean, std = mean.reshape(1, 1, -1), std.reshape(1, 1, -1)
         _varies(std)
         return Preprocess(kind, mean.astype(np.float32), (1 / np.maximum(std, 1e-8)).astype(np.float32))
     if kind == "zca":
@@ -120,11 +146,12 @@ def _blocks(images: np.ndarray, size: int = 4096) -> Iterator[np.ndarray]:
 
 
 def _zca(pixels: np.ndarray, regularisation: float) -> Preprocess:
-    mean = pixels.mean(0, dtype=np.float64).astype(np.float32)
+    mean = sum(np.sum(as_pixels(block), 0, np.float64) for block in _blocks(pixels)) / len(pixels)
+    mean = np.asarray(mean, np.float32)
     dim = mean.size
     covariance = np.zeros((dim, dim), np.float64)
     for block in _blocks(pixels):
-        part = (block - mean).reshape(-1, dim)
+        part = (as_pixels(block) - mean).reshape(-1, dim)
         covariance += part.T @ part
     values, vectors = np.linalg.eigh(covariance / len(pixels))
     values = np.maximum(values, 0)
@@ -145,8 +172,8 @@ class Prepared:
 
     splits: Splits
     fitted: Preprocess
-    train: np.ndarray
-    """``[n, h, w, c]`` float32, model space."""
+    train: Images
+    """``[n, h, w, c]`` float32, model space; see `Preprocess.over`."""
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -160,15 +187,16 @@ class Prepared:
     def examples(self) -> Examples:
         train = self.splits.train
         groups = np.zeros(len(train), np.int32) if train.groups is None else train.groups
-        images, labels, groups = map(jnp.asarray, (self.train, self.one_hot, groups))
-        return Examples(images, labels, groups, group_count=train.cell_shape[1])
+        (images, space), labels = on_device(self.train), jnp.asarray(self.one_hot)
+        return Examples(images, labels, jnp.asarray(groups), space=space, group_count=train.cell_shape[1])
 
-    def model_space(self, part: Data) -> np.ndarray:
-        return self.fitted.apply(part.pixels)
+    def model_space(self, part: Data) -> Images:
+        """The images of a split; see `Preprocess.over`."""
+        return self.fitted.over(part.images)
 
 
 def prepare(splits: Splits, kind: str, zca_reg: float = 0.1, fitted: Preprocess | None = None) -> Prepared:
     """Preprocesses the training images, with ``fitted`` where it is given."""
-    train_pixels = splits.train.pixels
-    fitted = fitted or fit(kind, train_pixels, zca_reg)
-    return Prepared(splits, fitted, fitted.apply(train_pixels))
+    pixels = splits.train.images
+    fitted = fitted or fit(kind, pixels, zca_reg)
+    return Prepared(splits, fitted, fitted.over(pixels))

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 import numpy as np
 
+from rdd_jax.pixels import Images
 from rdd_jax.selection import Pool, subset
 from rdd_jax.types import Synthetic, centred_one_hot
 
@@ -15,7 +16,7 @@ BASELINES = ("random", "kmeans", "herding")
 
 
 def baselines(
-    images: np.ndarray, labels: np.ndarray, classes: int, ipc: int, seeds: Sequence[int]
+    images: Images, labels: np.ndarray, classes: int, ipc: int, seeds: Sequence[int]
 ) -> dict[str, dict[int, Synthetic]]:
     """Subsets of the real data, `BASELINES`: ``{name: {seed: set}}``; herding has the same set for all seeds."""
     sets: dict[str, dict[int, Synthetic]] = {}

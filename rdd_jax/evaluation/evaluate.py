@@ -14,10 +14,12 @@ from rdd_jax.datasets.preprocess import Prepared, fit
 from rdd_jax.evaluation import metrics
 from rdd_jax.evaluation.baselines import baselines
 from rdd_jax.evaluation.metrics import Cells
-from rdd_jax.kmeans import kmeans
+from rdd_jax.grouping.features import sample
+from rdd_jax.kmeans import assign, kmeans
+from rdd_jax.pixels import Images, flat, parts
 from rdd_jax.progress import SILENT, Progress, heard
 from rdd_jax.selection import check_ipc
-from rdd_jax.types import Data, Synthetic, as_pixels
+from rdd_jax.types import Data, Synthetic
 
 __all__ = ["Evaluated", "Evaluation", "Tested", "evaluate", "evaluate_sets", "prepare_test"]
 
@@ -67,11 +69,11 @@ class Tested:
       corrupted: the images under each corruption, in model space.
     """
 
-    images: np.ndarray
+    images: Images
     data: Data
     train_count: np.ndarray | None
     cluster: np.ndarray | None = None
-    corrupted: Mapping[str, np.ndarray] = field(default_factory=dict)
+    corrupted: Mapping[str, Images] = field(default_factory=dict)
 
     @property
     def groups(self) -> np.ndarray:
@@ -91,13 +93,21 @@ def prepare_test(prepared: Prepared, corruptions: Sequence[str] = ()) -> Tested:
     """The test split in model space, clustered, and corrupted as asked (seed 0)."""
     test = prepared.splits.test
     images = prepared.model_space(test)
-    standard = images if prepared.fitted.kind == "standardise" else fit("standardise", test.pixels).apply(test.pixels)
-    flat = standard.reshape(len(test), -1)
-    cluster = np.asarray(kmeans(jax.random.key(0), flat, min(CLUSTERS, len(test))).assignment)
-    corrupted = {name: prepared.fitted.apply(as_pixels(corrupt(name, 0, test.images))) for name in corruptions}
+    standard = prepared.fitted if prepared.fitted.kind == "standardise" else fit("standardise", test.images)
+    cluster = _clustered(flat(standard.over(test.images)))
+    corrupted = {name: prepared.fitted.over(corrupt(name, 0, test.images)) for name in corruptions}
     train = prepared.splits.train
     train_count = None if train.groups is None else train.cell_counts
     return Tested(images, test, train_count, cluster, corrupted)
+
+
+def _clustered(points: Images) -> np.ndarray:
+    """The cluster of every point; of many points clusters of a `features.sample` of them."""
+    some = points[sample(*points.shape)]
+    found = kmeans(jax.random.key(0), some, min(CLUSTERS, len(some)))
+    if len(some) == len(points):
+        return np.asarray(found.assignment)
+    return np.concatenate([np.asarray(assign(part, found.centres)) for _, part in parts(points)])
 
 
 class Evaluated(NamedTuple):

@@ -7,6 +7,7 @@ import numpy as np
 
 from rdd_jax.contracts import Kernel, Learner, Predict
 from rdd_jax.datasets.preprocess import Prepared
+from rdd_jax.devices import size_of
 from rdd_jax.kernels import krr
 from rdd_jax.networks import NETWORKS, Network, training
 from rdd_jax.networks.recipe_files import spelt
@@ -49,10 +50,12 @@ def network_learner(network: Network, recipe: Recipe | None = None, held_out: Sy
     """
 
     def learn(synthetic: Synthetic, seeds: Sequence[int]) -> Iterator[Predict]:
-        # One by one: each is at hand as soon as it is done.
-        for seed in seeds:
-            [variables] = training.train(network, synthetic, [seed], recipe, held_out)
-            yield lambda images, variables=variables: training.logits(network, variables, images)
+        # One by one, or as many as the mesh trains at once: each is at hand as soon as it is done.
+        at_once = size_of("net")
+        for start in range(0, len(seeds), at_once):
+            some = list(seeds[start : start + at_once])
+            for variables in training.train(network, synthetic, some, recipe, held_out):
+                yield lambda images, variables=variables: training.logits(network, variables, images)
 
     return learn
 

@@ -12,12 +12,14 @@ from jaxtyping import Array, Float, Int
 from rdd_jax.contracts import Features, Kernel
 from rdd_jax.kernels.fully_connected import fc_ntk
 from rdd_jax.kernels.gram import row_blocks
+from rdd_jax.pixels import Images, flat, parts
 from rdd_jax.registry import Registry
 from rdd_jax.types import Subject
 
 __all__ = [
     "FEATURES",
     "FITTED",
+    "FITTED_BYTES",
     "blocks",
     "embedding",
     "kernel_map",
@@ -33,8 +35,8 @@ __all__ = [
 
 
 def pixels(subject: Subject) -> Float[np.ndarray, "n d"]:
-    """The flat images."""
-    return subject.images.reshape(len(subject.images), -1)
+    """The flat images, all at once."""
+    return np.asarray(flat(subject.images))
 
 
 def pca(components: int = 64) -> Features:
@@ -46,19 +48,27 @@ FITTED = 100_000
 """Examples that a view or a simple model is fitted to, at most; more would tell it nothing new."""
 
 
-def sample(n: int) -> slice | Int[np.ndarray, " m"]:
-    """`FITTED` of ``n`` examples at most: all, or drawn with a fixed seed and in their order."""
-    return slice(None) if n <= FITTED else np.sort(np.random.default_rng(0).permutation(n)[:FITTED])
+FITTED_BYTES = 600 * 2**20
+"""Of float32, that such a view takes of them at most."""
 
 
-def principal(images: np.ndarray, components: int = 64) -> np.ndarray:
+def sample(n: int, numbers: int = 1) -> slice | Int[np.ndarray, " m"]:
+    """`FITTED` of ``n`` examples of so many numbers at most, within `FITTED_BYTES`.
+
+    All, or drawn with a fixed seed and in their order.
+    """
+    most = max(1, min(FITTED, FITTED_BYTES // (4 * numbers)))
+    return slice(None) if n <= most else np.sort(np.random.default_rng(0).permutation(n)[:most])
+
+
+def principal(images: Images, components: int = 64) -> np.ndarray:
     """``[n, components]``: the leading principal components, or the flat images where those are fewer numbers.
 
-    Clusters of images live there, and k-means is far quicker there. Fitted to `FITTED` of the images at most.
+    Clusters of images live there, and k-means is far quicker there. Fitted to a `sample` of the images.
     """
-    flat = images.reshape(len(images), -1)
-    project = principal_map(flat[sample(len(flat))], components)
-    return np.concatenate([project(flat[start : start + FITTED]) for start in range(0, len(flat), FITTED)])
+    points = flat(images)
+    project = principal_map(points[sample(*points.shape)], components)
+    return np.concatenate([project(part) for _, part in parts(points)])
 
 
 def principal_map(points: np.ndarray, components: int) -> Callable[[np.ndarray], np.ndarray]:
@@ -86,12 +96,12 @@ def kernel_map(kernel: Kernel, landmarks: int = 500, seed: int = 0) -> Features:
     return features
 
 
-def nystroem(kernel: Kernel, images: np.ndarray, landmarks: int, seed: int) -> Float[np.ndarray, "n d"]:
+def nystroem(kernel: Kernel, images: Images, landmarks: int, seed: int) -> Float[np.ndarray, "n d"]:
     """The features of `kernel_map`, of images."""
     return np.concatenate(list(blocks(nystroem_map(kernel, images, landmarks, seed), images, 4096)))
 
 
-def nystroem_map(kernel: Kernel, images: np.ndarray, landmarks: int, seed: int) -> Callable[[Array], Array]:
+def nystroem_map(kernel: Kernel, images: Images, landmarks: int, seed: int) -> Callable[[Array], Array]:
     """The map of `kernel_map`, ``[b, h, w, c] -> [b, landmarks]``, with landmarks of these images."""
     chosen = np.random.default_rng(seed).permutation(len(images))[:landmarks]
     z = jnp.asarray(images[np.sort(chosen)])
@@ -166,7 +176,7 @@ def _patch_axes(mean: np.ndarray, second: np.ndarray) -> tuple[Array, Array]:
     return jnp.asarray(mean.mean(0)), jnp.asarray(axes, jnp.float32)
 
 
-def blocks(function: Callable[[Array], Any], images: np.ndarray, rows: int = 1024) -> Iterator[Any]:
+def blocks(function: Callable[[Array], Any], images: Images, rows: int = 1024) -> Iterator[Any]:
     """``function`` of blocks of images, compiled once."""
     compiled = jax.jit(function)
     for where, block in row_blocks(images, rows):

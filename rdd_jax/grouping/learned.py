@@ -14,6 +14,7 @@ from rdd_jax.contracts import Features
 from rdd_jax.grouping.features import blocks, principal_map, sample
 from rdd_jax.kernels.gram import row_blocks
 from rdd_jax.networks import Network, convnet, training
+from rdd_jax.pixels import Images, rows_of
 from rdd_jax.progress import each
 from rdd_jax.types import Subject, Synthetic, Training
 
@@ -77,16 +78,16 @@ def _small(images: Array) -> Array:
     return jax.image.resize(images, (len(images), height, width, images.shape[3]), "linear", antialias=True)
 
 
-def _described(model: Network, variables: Any, images: np.ndarray) -> np.ndarray:
+def _described(model: Network, variables: Any, images: Images) -> np.ndarray:
     """The leading principal components of the embeddings of all images; embeddings of `FITTED` are held at a time."""
-    few = np.concatenate(list(_embedded(model, variables, images[sample(len(images))])))
+    few = np.concatenate(list(_embedded(model, variables, rows_of(images, sample(len(images))))))
     project = principal_map(few, COMPONENTS)
     if len(few) == len(images):
         return project(few)
     return np.concatenate([project(block) for block in _embedded(model, variables, images)])
 
 
-def _embedded(model: Network, variables: Any, images: np.ndarray, rows: int = 512) -> Iterator[np.ndarray]:
+def _embedded(model: Network, variables: Any, images: Images, rows: int = 512) -> Iterator[np.ndarray]:
     """The embeddings, a block of images at a time."""
     for where, block in row_blocks(images, rows):
         yield np.asarray(_embed(model, variables, jnp.asarray(block)))[: where.stop - where.start]

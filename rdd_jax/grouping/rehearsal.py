@@ -12,6 +12,7 @@ from rdd_jax.distill import Distiller, Diverged, compose
 from rdd_jax.kernels import fc_ntk, krr
 from rdd_jax.objectives import kip
 from rdd_jax.parameterise import pixels
+from rdd_jax.pixels import Images, on_device
 from rdd_jax.sampling import by_group
 from rdd_jax.types import Examples, Synthetic, centred_one_hot
 
@@ -34,7 +35,7 @@ def _distiller(batch: int, steps: int) -> Distiller:
 
 
 def learned(
-    images: Float[np.ndarray, "n h w c"],
+    images: Images,
     labels: Int[np.ndarray, " n"],
     classes: int,
     weight: Float[np.ndarray, " n"],
@@ -54,8 +55,9 @@ def learned(
     members = [rng.permutation(np.flatnonzero(labels == c))[:IMAGES] for c in range(classes)]
     start, targets = np.concatenate(members), centred_one_hot(labels, classes)
     synthetic = Synthetic(jnp.asarray(images[start]), targets[start])
+    held, space = on_device(images)
     groups = jnp.zeros(len(images), jnp.int32)
-    examples = Examples(jnp.asarray(images), targets, groups, weight=jnp.asarray(weight), group_count=1)
+    examples = Examples(held, targets, groups, weight=jnp.asarray(weight), space=space, group_count=1)
     distiller = _distiller(min(BATCH, len(images)), STEPS)
     try:
         state, _ = distiller.run(jax.random.key(seed), distiller.init(synthetic), examples, STEPS)

@@ -9,6 +9,7 @@ from rdd_jax.errors import InputError
 from rdd_jax.files import read_npz
 from rdd_jax.grouping.base import Grouping, Groups, Subject
 from rdd_jax.kmeans import assign
+from rdd_jax.pixels import flat, parts, rows_of
 
 __all__ = ["from_file", "given", "is_file", "listed", "nearest", "single", "split_names"]
 
@@ -137,7 +138,9 @@ def nearest(ipc: int) -> Grouping:
         code = np.empty(len(subject.labels), np.int32)
         for c in range(subject.classes):
             members = np.flatnonzero(subject.labels == c)
-            code[members] = np.asarray(assign(subject.images[members].reshape(len(members), -1), centres[c]))
+            points = flat(rows_of(subject.images, members))
+            for where, part in parts(points):
+                code[members[where]] = np.asarray(assign(part, centres[c]))
         return Groups(code, ipc)
 
     return Grouping(fit, moves=True)

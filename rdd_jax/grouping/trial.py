@@ -16,6 +16,7 @@ from rdd_jax.grouping.features import nystroem
 from rdd_jax.grouping.rehearsal import learned
 from rdd_jax.grouping.reweighted import Part, Reweighted, reweighted, solve
 from rdd_jax.kernels import fc_ntk
+from rdd_jax.pixels import rows_of
 
 __all__ = ["SURE", "Candidate", "Trial", "View"]
 
@@ -94,7 +95,7 @@ class Trial:
         self.subject, self.seed = subject, seed
         self.chosen, self.labels, self.classes = chosen, subject.labels[chosen], subject.classes
         landmarks = max(1, min(self.LANDMARKS, len(chosen) // (2 * self.EXAMPLES)))
-        self.points = nystroem(fc_ntk(3), subject.images[chosen], landmarks, seed)
+        self.points = nystroem(fc_ntk(3), rows_of(subject.images, chosen), landmarks, seed)
         self.targets = np.eye(self.classes, dtype=np.float32)[self.labels] - np.float32(1 / self.classes)
         self.fitted = rng.permutation(len(chosen)) % 2 == 0
         x, y = self.points[self.fitted], self.targets[self.fitted]
@@ -127,7 +128,7 @@ class Trial:
         """The same of a set that is learned by weights."""
         rows, held = self.chosen[self.fitted], self.chosen[~self.fitted]
         images, labels = self.subject.images, self.subject.labels
-        regression = learned(images[rows], labels[rows], self.classes, weight, self.seed)
+        regression = learned(rows_of(images, rows), labels[rows], self.classes, weight, self.seed)
         # A few at a time: images are large beside the features that all else here looks at.
         blocks = np.array_split(held, math.ceil(len(held) / BLOCK))
         return np.concatenate([regression(images[block]).argmax(1) == labels[block] for block in blocks]).astype(float)

@@ -10,8 +10,10 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from rdd_jax.contracts import Kernel
+from rdd_jax.devices import spread
 from rdd_jax.errors import at_least
 from rdd_jax.kernels.blocks import in_blocks
+from rdd_jax.pixels import Images
 from rdd_jax.progress import each
 
 __all__ = [
@@ -55,7 +57,7 @@ def block_rows(features: int, columns: int, budget: int = BUDGET) -> int:
     return max(1, budget // (4 * (features + TEMPORARIES * columns)))
 
 
-def row_blocks(images: np.ndarray, rows: int) -> Iterator[tuple[slice, np.ndarray]]:
+def row_blocks(images: Images, rows: int) -> Iterator[tuple[slice, np.ndarray]]:
     """Blocks of ``rows`` images; the last one is padded by repetition, so that one shape is compiled."""
     rows = min(rows, len(images))
     for start in starts(len(images), rows):
@@ -94,11 +96,11 @@ def compile_kernel(kernel: Kernel) -> CompiledKernel:
         return kernel(x, x)[0, 0]
 
     return CompiledKernel(
-        jax.jit(lambda x1, x2: kernel(x1, x2)),
+        jax.jit(lambda x1, x2: kernel(x1, spread(x2))),
         jax.jit(lambda x: kernel(x, x)),
         # One after another: a kernel in tiles or blocks has the memory for no more at a time.
         jax.jit(lambda x: jax.lax.map(one, x)),
-        jax.jit(lambda x, support, alpha: kernel(x, support) @ alpha),
+        jax.jit(lambda x, support, alpha: kernel(spread(x), support) @ alpha),
     )
 
 
@@ -107,19 +109,18 @@ ROWS = 500
 compiled however many sets there are."""
 
 
-def gram_trace(kernel: Kernel, images: Float[np.ndarray, "n h w c"]) -> float:
+def gram_trace(kernel: Kernel, images: Images) -> float:
     """The trace of the Gram matrix, without the matrix."""
     diagonal, total = compile_kernel(kernel).diagonal, 0.0
-    padded = pad(images, ROWS)
-    for start in starts(len(padded), ROWS):
-        values = np.asarray(diagonal(jnp.asarray(padded[start : start + ROWS])), np.float64)
-        total += float(values[: len(images) - start].sum())
+    for where, block in row_blocks(images, ROWS):
+        values = np.asarray(diagonal(jnp.asarray(block)), np.float64)
+        total += float(values[: where.stop - where.start].sum())
     return total
 
 
-def gram_matrix(kernel: Kernel, images: Float[np.ndarray, "n h w c"]) -> Float[np.ndarray, "n n"]:
+def gram_matrix(kernel: Kernel, images: Images) -> Float[np.ndarray, "n n"]:
     """The Gram matrix on the host, float64 in Fortran order."""
-    compiled, n, padded = compile_kernel(kernel), len(images), pad(images, ROWS)
+    compiled, n, padded = compile_kernel(kernel), len(images), pad(np.asarray(images), ROWS)
     full, everything = np.empty((n, n), np.float64, order="F"), jnp.asarray(padded)
     for start in starts(n, ROWS):
         x, stop = everything[start : start + ROWS], min(start + ROWS, n)
@@ -136,7 +137,7 @@ def pad(images: np.ndarray, multiple: int) -> np.ndarray:
 
 def predict(
     kernel: Kernel,
-    images: np.ndarray,
+    images: Images,
     support: Float[Array, "m h w c"],
     alpha: Float[Array, "m k"],
     budget: int = BUDGET,

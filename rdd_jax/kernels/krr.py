@@ -17,6 +17,7 @@ from jaxtyping import Array, Float
 from rdd_jax.contracts import Kernel
 from rdd_jax.errors import InputError
 from rdd_jax.kernels.gram import BUDGET, block_rows, compile_kernel, predict, row_blocks
+from rdd_jax.pixels import Images
 from rdd_jax.types import Synthetic
 
 __all__ = ["Regressor", "check_positive_definite", "factor", "fit", "label_solve", "ridge", "solve"]
@@ -74,7 +75,7 @@ class Regressor(NamedTuple):
     support: Float[Array, "m h w c"]
     alpha: Float[Array, "m k"]
 
-    def __call__(self, images: np.ndarray, budget: int = BUDGET) -> Float[np.ndarray, "n k"]:
+    def __call__(self, images: Images, budget: int = BUDGET) -> Float[np.ndarray, "n k"]:
         """Predictions for any number of images in model space, in blocks within ``budget`` bytes."""
         return predict(self.kernel, images, self.support, self.alpha, budget)
 
@@ -105,7 +106,7 @@ def _moments(kernel: Kernel):
 def label_solve(
     kernel: Kernel,
     support: Float[Array, "m h w c"],
-    images: np.ndarray,
+    images: Images,
     labels: np.ndarray,
     reg: float = 1e-6,
     label_reg: float = 1e-8,

@@ -1,5 +1,6 @@
 """Training finite networks on a small set alone, by a recipe (`rdd_jax.networks.recipes`)."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 from operator import itemgetter
@@ -9,16 +10,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float
 
 from rdd_jax.augment import augment_by_name, check_augment, none
 from rdd_jax.checks import are_distributions
 from rdd_jax.contracts import Augment
+from rdd_jax.devices import replicated, size_of, spread
 from rdd_jax.errors import InputError
-from rdd_jax.kernels.gram import row_blocks
+from rdd_jax.kernels.gram import BUDGET, row_blocks
 from rdd_jax.networks.base import Centred, Network, check_batch, check_images
 from rdd_jax.networks.recipes import Recipe
 from rdd_jax.networks.stopping import right_of, until_no_better
+from rdd_jax.pixels import Images
 from rdd_jax.types import PRNGKey, Synthetic, Training
 
 __all__ = [
@@ -178,7 +182,11 @@ def _train(network: Network, recipe: Recipe, synthetic: Synthetic, keys: Array, 
         trained = jax.lax.fori_loop(0, epochs, one, carry)
         return handed(one(epochs, trained, rest) if rest else trained)
 
-    return jax.lax.map(train_one, keys)
+    all_of = lambda keys: jax.lax.map(train_one, keys)  # noqa: E731
+    if size_of("net") == 1 or len(keys) % size_of("net"):
+        return all_of(keys)
+    each = jax.shard_map(all_of, in_specs=PartitionSpec("net"), out_specs=PartitionSpec("net"), check_vma=False)
+    return replicated(each(keys))
 
 
 def _mixed(key: PRNGKey, images: Array, recipe: Recipe) -> Array:
@@ -265,10 +273,11 @@ def averaged(recipe: Recipe, carry: Training) -> Training:
     return carry._replace(average=average)
 
 
-def logits(network: Network, variables: Any, images: np.ndarray, block: int = 100) -> Float[np.ndarray, "n k"]:
+def logits(network: Network, variables: Any, images: Images, block: int = 100) -> Float[np.ndarray, "n k"]:
     """The network's outputs for any number of images, ``block`` at a time; not settled, it sees a block as a batch."""
     parts = []
-    for where, part in row_blocks(images, DISPATCHED):
+    at_once = max(block, min(DISPATCHED, BUDGET // (4 * math.prod(images.shape[1:]))))
+    for where, part in row_blocks(images, at_once):
         rows = np.concatenate([rows for _, rows in row_blocks(part, block)])
         blocks = jnp.asarray(rows.reshape(-1, min(block, len(part)), *images.shape[1:]))
         outputs = np.asarray(_apply(network.apply, variables, blocks))
@@ -277,10 +286,10 @@ def logits(network: Network, variables: Any, images: np.ndarray, block: int = 10
 
 
 DISPATCHED = 10_000
-"""Images on the device at a time."""
+"""Images on the device at a time, within the budget of `kernels.gram.BUDGET`."""
 
 
 @partial(jax.jit, static_argnums=0)
 def _apply(apply, variables, blocks):
     # In one loop, whose memory is taken once.
-    return jax.lax.map(lambda images: apply(variables, images), blocks)
+    return jax.lax.map(lambda images: apply(variables, images), spread(blocks, axis=1))

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from rdd_jax.devices import spread
 from rdd_jax.errors import InputError
 from rdd_jax.types import Batch, Losses, PRNGKey, Synthetic
 
@@ -31,7 +32,7 @@ class Laid(NamedTuple):
 
     def in_cells(self, leaf: Array) -> Array:
         """``[b, ...] -> [cells, per, ...]``."""
-        return leaf.reshape(*self.share.shape, *leaf.shape[1:])
+        return spread(leaf.reshape(*self.share.shape, *leaf.shape[1:]), axis=1)
 
     def losses(self, value: Float[Array, " cells"]) -> Losses:
         """One loss a cell; one without examples has weight 0."""

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from rdd_jax.augment import none
 from rdd_jax.contracts import Augment, Objective
+from rdd_jax.devices import spread
 from rdd_jax.errors import InputError, at_least
 from rdd_jax.kernels.blocks import in_blocks
 from rdd_jax.networks import Network
@@ -104,7 +105,7 @@ def distribution_matching(network: Network, augment: Augment = none, distance: E
             return in_blocks(lambda block: network.features(model, block), augment(key, images))
 
         # One class after another, in a loop: the memory of one.
-        of_class = batch.images.reshape(classes, -1, *batch.images.shape[1:])
+        of_class = spread(batch.images.reshape(classes, -1, *batch.images.shape[1:]), axis=1)
         real = jax.lax.map(lambda one: embedded(*one), (by.keys, of_class)).reshape(len(batch.images), -1)
         real = by.in_cells(jax.lax.stop_gradient(real))
         augmented = jax.vmap(augment)(by.keys, synthetic.images[by.rows])

@@ -12,6 +12,7 @@ import numpy as np
 from rdd_jax.contracts import Draw, Score, Select
 from rdd_jax.errors import check_one_of
 from rdd_jax.kernels import linear
+from rdd_jax.pixels import flat
 from rdd_jax.progress import each
 from rdd_jax.registry import Registry
 from rdd_jax.selection import greedy, scores
@@ -19,16 +20,11 @@ from rdd_jax.selection.base import STRATA, Pool, Selection, Strata, check_ipc, s
 from rdd_jax.selection.certificate import Certificate, certify, check_promise
 from rdd_jax.selection.draw import DRAWS, by_score, distinct, draw_by_name, independent, top
 
-
-def _flat(pool: Pool) -> np.ndarray:
-    return pool.images.reshape(len(pool), -1)
-
-
 SCORES: dict[str, Score] = {
     "random": lambda seed, pool, m: np.ones(len(pool)),
     "krr-sensitivity": lambda seed, pool, m: scores.sensitivity(pool, seed).score,
-    "kmeans-sensitivity": lambda seed, pool, m: scores.kmeans_sensitivity(_flat(pool), m, seed),
-    "lightweight": lambda seed, pool, m: scores.lightweight(_flat(pool)),
+    "kmeans-sensitivity": lambda seed, pool, m: scores.kmeans_sensitivity(flat(pool.images), m, seed),
+    "lightweight": lambda seed, pool, m: scores.lightweight(flat(pool.images)),
     "relative-loss": lambda seed, pool, m: scores.relative_loss(scores.regression_loss(pool, seed)),
 }
 

@@ -8,10 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from rdd_jax.choices import Selection, Strata
 from rdd_jax.contracts import Kernel
 from rdd_jax.errors import InputError, at_least, check_one_of
 from rdd_jax.kernels import fc_ntk
-from rdd_jax.types import Selection, Strata, centred_one_hot
+from rdd_jax.pixels import Images, rows_of
+from rdd_jax.types import centred_one_hot
 
 __all__ = ["RIDGE", "STRATA", "Pool", "Selection", "Strata", "check_ipc", "strata_of"]
 
@@ -32,7 +34,7 @@ class Pool:
         otherwise always the bound, from so many.
     """
 
-    images: np.ndarray
+    images: Images
     labels: np.ndarray
     classes: int
     groups: np.ndarray | None = None
@@ -50,7 +52,7 @@ class Pool:
         """Centred one-hot labels."""
         return np.asarray(centred_one_hot(jnp.asarray(self.labels), self.classes))
 
-    def described(self, features: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    def described(self, features: Callable[[Images], np.ndarray]) -> np.ndarray:
         """``features(images)``, computed once however many selections ask."""
         if features not in self.known:
             self.known[features] = features(self.images)
@@ -59,7 +61,7 @@ class Pool:
     def take(self, index: np.ndarray) -> "Pool":
         """The examples at ``index``."""
         groups = None if self.groups is None else self.groups[index]
-        return replace(self, images=self.images[index], labels=self.labels[index], groups=groups)
+        return replace(self, images=rows_of(self.images, index), labels=self.labels[index], groups=groups)
 
 
 def check_ipc(labels: np.ndarray, ipc: int, class_names: tuple[str, ...]) -> None:

@@ -12,8 +12,9 @@ import numpy as np
 from rdd_jax.contracts import Kernel, Select
 from rdd_jax.grouping.features import principal
 from rdd_jax.kernels import linear
-from rdd_jax.kernels.gram import ROWS, compile_kernel, pad, starts
+from rdd_jax.kernels.gram import ROWS, compile_kernel, pad, row_blocks
 from rdd_jax.kmeans import kmeans_within
+from rdd_jax.pixels import Images, flat, parts, rows_of
 from rdd_jax.progress import each
 from rdd_jax.selection.base import Pool, Selection, Strata
 
@@ -57,7 +58,7 @@ def _nearest_to_centres(flat: np.ndarray, centres: np.ndarray) -> np.ndarray:
     return chosen
 
 
-def herding(kernel: Kernel, images: np.ndarray, m: int) -> Choice:
+def herding(kernel: Kernel, images: Images, m: int) -> Choice:
     r"""Greedily the example that brings the mean of the chosen nearest to the mean of all, in feature space.
 
     That distance, :math:`\|\tfrac1m \sum_{j \in S} \phi_j - \tfrac1n \sum_i \phi_i\|`, is the largest error that the
@@ -65,9 +66,9 @@ def herding(kernel: Kernel, images: np.ndarray, m: int) -> Choice:
     Dynamical Weights to Learn*; with kernels Chen, Welling & Smola 2010. The score is the embedding of the mean,
     :math:`\tfrac1n \sum_j k(x_i, x_j)`.
     """
-    compiled, everything = compile_kernel(kernel), jnp.asarray(pad(images, ROWS))
-    mean = _mean_embedding(kernel, images, everything)
-    diagonal = np.asarray(compiled.diagonal(everything), np.float64)[: len(images)]
+    compiled = compile_kernel(kernel)
+    mean = _mean_embedding(kernel, images)
+    diagonal = _in_blocks(compiled.diagonal, images)
     total, free = np.zeros(len(images)), np.ones(len(images), bool)
     chosen = np.empty(m, np.int64)
     for i in each(range(m), lambda i: f"image {i + 1} of {m}"):
@@ -75,27 +76,38 @@ def herding(kernel: Kernel, images: np.ndarray, m: int) -> Choice:
         cost = diagonal + 2 * total - 2 * (i + 1) * mean
         chosen[i] = np.where(free, cost, np.inf).argmin()
         free[chosen[i]] = False
-        total += _column(compiled.cross, everything, chosen[i], len(images))
+        total += _column(compiled.cross, images, chosen[i])
     return chosen, np.full(m, len(images) / m), mean
 
 
-def _mean_embedding(kernel: Kernel, images: np.ndarray, everything: jax.Array) -> np.ndarray:
+def _mean_embedding(kernel: Kernel, images: Images) -> np.ndarray:
     if kernel is linear:
-        flat = images.reshape(len(images), -1)
-        return flat @ flat.mean(0, dtype=np.float64)
-    n, cross = len(images), compile_kernel(kernel).cross
-    mean = np.empty(len(everything))
-    for start in starts(len(everything), ROWS):
-        block = slice(start, start + ROWS)
-        mean[block] = np.asarray(cross(everything[block], everything))[:, :n].mean(1, dtype=np.float64)
-    return mean[:n]
+        points = flat(images)
+        mean = np.sum([part.sum(0, dtype=np.float64) for _, part in parts(points)], 0) / len(points)
+        return np.concatenate([part @ mean for _, part in parts(points)])
+    mean, cross = np.zeros(len(images)), compile_kernel(kernel).cross
+    for where, block in row_blocks(images, ROWS):
+        x = jnp.asarray(block)
+        column = _in_blocks(lambda y, x=x: cross(x, y).T, images)  # [n, ROWS]
+        mean[where] = column.mean(0)[: where.stop - where.start]
+    return mean
 
 
-def _column(cross: Callable, everything: jax.Array, i: np.int64, n: int) -> np.ndarray:
-    return np.asarray(cross(everything[i][None], everything), np.float64)[0, :n]
+def _in_blocks(function: Callable, images: Images) -> np.ndarray:
+    """``function(images [b, h, w, c]) -> [b, ...]`` of all, a block at a time, float64; the last is padded."""
+    found = []
+    for where, block in parts(images, ROWS):
+        values = function(jnp.asarray(pad(block, ROWS)))
+        found.append(np.asarray(values, np.float64)[: where.stop - where.start])
+    return np.concatenate(found)
 
 
-def cholesky(kernel: Kernel, images: np.ndarray, m: int, rng: np.random.Generator | None = None) -> Choice:
+def _column(cross: Callable, images: Images, i: np.int64) -> np.ndarray:
+    one = jnp.asarray(images[i][None])
+    return _in_blocks(lambda x: cross(one, x).T, images)[:, 0]
+
+
+def cholesky(kernel: Kernel, images: Images, m: int, rng: np.random.Generator | None = None) -> Choice:
     r"""Pivots of a partial Cholesky factorisation of the Gram matrix: examples that the ones before do not explain.
 
     The next pivot has the largest conditional variance :math:`k(x, x) - k_S(x)^T K_{SS}^{-1} k_S(x)` given the pivots
@@ -103,8 +115,8 @@ def cholesky(kernel: Kernel, images: np.ndarray, m: int, rng: np.random.Generato
     best low-rank approximation. Both spread out; the greedy one seeks outliers. The score is the conditional variance
     given all pivots.
     """
-    compiled, everything = compile_kernel(kernel), jnp.asarray(pad(images, ROWS))
-    left = np.asarray(compiled.diagonal(everything), np.float64)[: len(images)]
+    compiled = compile_kernel(kernel)
+    left = _in_blocks(compiled.diagonal, images)
     floor = 1e-10 * left.max()
     free, rows, chosen = np.ones(len(images), bool), np.zeros((m, len(images))), np.empty(m, np.int64)
     for i in each(range(m), lambda i: f"image {i + 1} of {m}"):
@@ -113,14 +125,14 @@ def cholesky(kernel: Kernel, images: np.ndarray, m: int, rng: np.random.Generato
         pivot = left[chosen[i]]
         free[chosen[i]] = False
         if pivot > floor:
-            column = _column(compiled.cross, everything, chosen[i], len(images))
+            column = _column(compiled.cross, images, chosen[i])
             rows[i] = (column - rows[:i, chosen[i]] @ rows[:i]) / np.sqrt(pivot)
             left = np.maximum(left - rows[i] ** 2, 0)
         left[chosen[i]] = 0  # a column's own entry is not rounded as the diagonal is
     return chosen, np.full(m, len(images) / m), left
 
 
-def within(choose: Callable[[int, Kernel, np.ndarray, int], Choice]) -> Select:
+def within(choose: Callable[[int, Kernel, Images, int], Choice]) -> Select:
     """``choose(seed, kernel, images, m)`` of one stratum as a selection over all."""
 
     def select(seed: int, pool: Pool, strata: Strata) -> Selection:
@@ -129,7 +141,7 @@ def within(choose: Callable[[int, Kernel, np.ndarray, int], Choice]) -> Select:
         live = each(list(strata.live), lambda one: f"stratum of {len(one[0]):,} images")
         for s, (members, m) in enumerate(live):
             own_seed = int(np.random.SeedSequence([seed, s]).generate_state(1)[0])
-            member, stands_for, score[members] = choose(own_seed, pool.kernel, pool.images[members], m)
+            member, stands_for, score[members] = choose(own_seed, pool.kernel, rows_of(pool.images, members), m)
             index.append(members[member])
             weight.append(stands_for)
         chosen = np.concatenate(index)

@@ -13,6 +13,7 @@ import numpy as np
 from rdd_jax.errors import InputError, check_one_of
 from rdd_jax.grouping.features import principal
 from rdd_jax.kmeans import kmeans_within
+from rdd_jax.pixels import parts
 from rdd_jax.selection import SELECTIONS, Pool, Selection, Strata, select_by_name
 
 __all__ = ["INITIALISERS", "STARTS", "Start", "initialise", "kmeans_centres", "noise"]
@@ -38,7 +39,11 @@ def noise(seed: int, pool: Pool, strata: Strata) -> np.ndarray:
     """Gaussian noise with the mean and standard deviation of all pixels."""
     shape = (int(strata.take.sum()), *pool.images.shape[1:])
     drawn = np.random.default_rng(seed).standard_normal(shape)
-    return (pool.images.mean() + pool.images.std() * drawn).astype(pool.images.dtype)
+    moments = [(part.mean(dtype=np.float64), part.var(dtype=np.float64), len(part)) for _, part in parts(pool.images)]
+    means, variances, counts = map(np.array, zip(*moments, strict=True))
+    mean = np.average(means, weights=counts)
+    std = np.sqrt(np.average(variances + (means - mean) ** 2, weights=counts))
+    return (mean + std * drawn).astype(np.float32)
 
 
 INITIALISERS: dict[str, Make] = {"kmeans-centres": kmeans_centres, "noise": noise}

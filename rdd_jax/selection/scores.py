@@ -5,8 +5,10 @@ import numpy as np
 from jaxtyping import Float
 
 from rdd_jax.errors import InputError
+from rdd_jax.grouping.features import sample
 from rdd_jax.kernels.gram import ROWS, gram_trace, pad
 from rdd_jax.kmeans import kmeans
+from rdd_jax.pixels import Images, parts
 from rdd_jax.selection.base import Pool
 from rdd_jax.selection.sensitivity import (
     LANDMARKS,
@@ -30,7 +32,7 @@ __all__ = [
 ]
 
 
-def kmeans_sensitivity(points: Float[np.ndarray, "n d"], k: int, seed: int = 0) -> Float[np.ndarray, " n"]:
+def kmeans_sensitivity(points: Images, k: int, seed: int = 0) -> Float[np.ndarray, " n"]:
     r"""Upper bounds of the share that a point can have of the cost of any ``k`` centres.
 
     With centres ``B`` whose cost is at most :math:`a / 2` times the least, clusters :math:`P_b`, distances ``d`` and
@@ -42,7 +44,11 @@ def kmeans_sensitivity(points: Float[np.ndarray, "n d"], k: int, seed: int = 0) 
 
     from :math:`d(p, Q)^2 \le 2 d(p, b)^2 + 2 d(b, Q)^2` and the mean of the same over the cluster (Bachem, Lucic &
     Krause 2017, *Practical Coreset Constructions for Machine Learning*). ``B`` is seeded by k-means++, which has that
-    factor in expectation (Arthur & Vassilvitskii 2007), and bettered by Lloyd's iterations.
+    factor in expectation (Arthur & Vassilvitskii 2007), and bettered by Lloyd's iterations; of many points on a
+    `features.sample` of them, for which alone the factor then is known.
+
+    Args:
+      points: ``[n, d]``.
 
     Raises:
       InputError: fewer points than ``k``.
@@ -50,14 +56,18 @@ def kmeans_sensitivity(points: Float[np.ndarray, "n d"], k: int, seed: int = 0) 
     from sklearn.cluster import kmeans_plusplus
 
     n = len(points)
-    points = np.ascontiguousarray(points, np.float32)
     if n <= k:
         return np.ones(n)  # every point may be all that a query pays for
-    seeds, _ = kmeans_plusplus(points, k, n_local_trials=1, random_state=seed)
-    padded = pad(points, ROWS)  # with points that weigh nothing, so that few sizes are compiled
-    found = kmeans(jax.random.key(seed), padded, k, (np.arange(len(padded)) < n).astype(np.float32), seeds)
-    cluster, centres = np.asarray(found.assignment)[:n], np.asarray(found.centres, np.float64)
-    distance = np.sum((points - centres[cluster]) ** 2, 1)
+    some = np.ascontiguousarray(points[sample(*points.shape)], np.float32)
+    seeds, _ = kmeans_plusplus(some, k, n_local_trials=1, random_state=seed)
+    padded = pad(some, ROWS)  # with points that weigh nothing, so that few sizes are compiled
+    found = kmeans(jax.random.key(seed), padded, k, (np.arange(len(padded)) < len(some)).astype(np.float32), seeds)
+    centres = np.asarray(found.centres, np.float64)
+    cluster, distance = np.empty(n, int), np.empty(n)
+    for where, part in parts(points):
+        apart = np.sum(centres**2, 1) - 2 * part @ centres.T
+        cluster[where] = apart.argmin(1)
+        distance[where] = np.sum((part - centres[cluster[where]]) ** 2, 1)
     size, cost = np.bincount(cluster, minlength=k), np.bincount(cluster, distance, minlength=k)
     a = 16 * (np.log2(k) + 2)
     mean = distance.mean()
@@ -65,14 +75,15 @@ def kmeans_sensitivity(points: Float[np.ndarray, "n d"], k: int, seed: int = 0) 
     return np.minimum(relative / n + 4 / size[cluster], 1)
 
 
-def lightweight(points: Float[np.ndarray, "n d"]) -> Float[np.ndarray, " n"]:
+def lightweight(points: Images) -> Float[np.ndarray, " n"]:
     r""":math:`q(p) = \frac{1}{2n} + \frac{d(p, \mu)^2}{2 \sum_q d(q, \mu)^2}` about the mean; sums to 1.
 
     ``16 q`` bounds the share of a point in the mean of the costs of any ``k`` centres and of the mean alone (Bachem,
     Lucic & Krause 2018, *Scalable k-Means Clustering via Lightweight Coresets*).
     """
     n = len(points)
-    distance = np.sum((points - points.mean(0, dtype=np.float64)) ** 2, 1, dtype=np.float64)
+    mean = np.sum([part.sum(0, dtype=np.float64) for _, part in parts(points)], 0) / n
+    distance = np.concatenate([np.sum((part - mean) ** 2, 1, dtype=np.float64) for _, part in parts(points)])
     total = distance.sum()
     far = distance / total if total > 0 else np.full(n, 1 / n)
     return 0.5 / n + 0.5 * far

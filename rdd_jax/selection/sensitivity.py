@@ -25,6 +25,7 @@ from scipy.linalg import lapack
 from rdd_jax.contracts import Kernel
 from rdd_jax.errors import InputError, at_least
 from rdd_jax.kernels.gram import compile_kernel, gram_matrix, gram_trace, row_blocks
+from rdd_jax.pixels import Images
 from rdd_jax.progress import each, part
 from rdd_jax.selection.base import Pool
 
@@ -124,7 +125,7 @@ def _shares(leverage: np.ndarray) -> np.ndarray:
 
 def krr_sensitivity_bound(
     kernel: Kernel,
-    images: Float[np.ndarray, "n h w c"],
+    images: Images,
     labels: Float[np.ndarray, "n k"],
     ridge: float,
     landmarks: int = LANDMARKS,
@@ -175,7 +176,7 @@ def krr_sensitivity_bound(
 
 
 def from_landmarks(
-    kernel: Kernel, images: np.ndarray, labels: np.ndarray, ridge: float, chosen: np.ndarray
+    kernel: Kernel, images: Images, labels: np.ndarray, ridge: float, chosen: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """``(h, |r|^2, o)`` ``[n]`` of the regression on the chosen examples, each without the example itself."""
     z = len(chosen)
@@ -203,7 +204,7 @@ def from_landmarks(
 
 
 def _blocks_optimum(
-    kernel: Kernel, images: np.ndarray, labels: np.ndarray, ridge: float, blocks: list[np.ndarray]
+    kernel: Kernel, images: Images, labels: np.ndarray, ridge: float, blocks: list[np.ndarray]
 ) -> tuple[float, np.ndarray]:
     """A lower bound of the optimum, and how much of it goes when each example is taken out."""
     below, own = 0.0, np.empty(len(images))

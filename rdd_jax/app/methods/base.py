@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from rdd_jax.app import options, pieces
 from rdd_jax.app.sections import (
+    MESH,
     BatchOptions,
     DataOptions,
     EvaluationOptions,
@@ -18,6 +19,7 @@ from rdd_jax.app.sections import (
 from rdd_jax.app.set_options import LearnedSetOptions, SetOptions
 from rdd_jax.contracts import Kernel, Learner
 from rdd_jax.datasets.preprocess import Prepared
+from rdd_jax.devices import AUTO
 from rdd_jax.distill import Distiller
 from rdd_jax.errors import InputError
 from rdd_jax.evaluation import Evaluation, krr_learner
@@ -45,6 +47,7 @@ class Method:
         kernel: RegressionOptions = RegressionOptions()
         evaluation: EvaluationOptions = EvaluationOptions()
     seed: Annotated[int, options.seed_number("of everything: splits, start, batches, augmentation")] = 0
+    mesh: Annotated[str, MESH] = AUTO
 
     PLAIN: ClassVar[dict[str, Any]] = {"grouping": "none"}
     """What stands for options that are unset."""

@@ -7,7 +7,7 @@ from jaxtyping import Float32
 from PIL import Image
 
 from rdd_jax.contracts import Corruption
-from rdd_jax.types import as_pixels
+from rdd_jax.pixels import as_pixels
 
 __all__ = ["BLOCK", "Pixels", "Rng", "apply", "blocks", "clip", "codes", "from_pixels", "planes"]
 

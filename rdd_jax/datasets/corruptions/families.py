@@ -8,7 +8,7 @@ from PIL import Image
 from scipy import ndimage
 
 from rdd_jax.datasets.corruptions.base import Pixels, Rng, clip, codes, planes
-from rdd_jax.types import as_pixels
+from rdd_jax.pixels import as_pixels
 
 __all__ = [
     "brightness",

@@ -21,7 +21,8 @@ from rdd_jax.datasets.shifts.base import (
     transformed,
 )
 from rdd_jax.errors import at_least, check_one_of, choose
-from rdd_jax.types import Data, as_pixels
+from rdd_jax.pixels import as_pixels
+from rdd_jax.types import Data
 
 __all__ = ["LUMA", "PALETTE", "TWO", "colour", "grey"]
 

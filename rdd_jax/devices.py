@@ -1,0 +1,110 @@
+"""One mesh of devices: real images and batches over its axis ``data``, networks over ``net``, all else on every device.
+
+Within `jax.set_mesh` of a mesh of `mesh_by_name` every function of this library uses it; the results are those of one
+device but for rounding. Without a mesh nothing here does anything.
+"""
+
+import re
+from contextlib import AbstractContextManager, nullcontext
+from math import prod
+from typing import TypeVar
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Num
+
+from rdd_jax.errors import InputError
+
+__all__ = ["AUTO", "check_mesh_name", "mesh_by_name", "placed", "replicated", "size_of", "spread", "within"]
+
+T = TypeVar("T")
+
+AUTO = "auto"
+AXES = ("data", "net")
+
+
+def check_mesh_name(name: str) -> dict[str, int]:
+    """The axes that a name such as ``data=4,net=2`` means; none for ``auto``.
+
+    Raises:
+      InputError: a name of another form.
+    """
+    if name == AUTO:
+        return {}
+    axes: dict[str, int] = {}
+    for part in name.split(","):
+        found = re.fullmatch(r"\s*(\w+)=([1-9]\d*)\s*", part)
+        if not found or found[1] not in AXES or found[1] in axes:
+            raise InputError(f"mesh is {name!r}: give auto, or data=N, net=N or both with a comma, each at least 1")
+        axes[found[1]] = int(found[2])
+    return axes
+
+
+def mesh_by_name(name: str, batch: int | None = None) -> Mesh:
+    """A mesh with the axes ``data`` and ``net``.
+
+    Args:
+      name: ``auto``: all devices along ``data``, or as many of them as divide the batch; or sizes, ``data=4,net=2``.
+      batch: real examples of a step; None where there are no steps.
+
+    Raises:
+      InputError: a name of another form, more devices than there are, a batch that ``data`` does not divide.
+    """
+    axes, devices = check_mesh_name(name), jax.devices()
+    if not axes:
+        along = next(n for n in range(len(devices), 0, -1) if batch is None or batch % n == 0)
+        axes = {"data": along if jax.process_count() == 1 else len(devices)}
+    sizes = [axes.get(axis, 1) for axis in AXES]
+    if prod(sizes) > len(devices):
+        kind = devices[0].platform
+        raise InputError(f"mesh is {name!r}, {prod(sizes)} devices, but there are {len(devices)} ({kind}): give auto")
+    if batch is not None and batch % sizes[0]:
+        raise InputError(f"mesh has data={sizes[0]}, which does not divide the batch of {batch}: change one of them")
+    if jax.process_count() > 1 and prod(sizes) < len(devices):
+        raise InputError(f"mesh is {name!r}, but {jax.process_count()} hosts have {len(devices)} devices: use them all")
+    return Mesh(np.array(devices[: prod(sizes)]).reshape(sizes), AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def within(mesh: Mesh) -> AbstractContextManager[object]:
+    """The block in which the library uses a mesh; one of a single device is none."""
+    return jax.set_mesh(mesh) if mesh.size > 1 else nullcontext()
+
+
+def size_of(axis: str) -> int:
+    """Of an axis of the mesh that is set; 1 without one."""
+    return jax.sharding.get_abstract_mesh().shape.get(axis, 1)
+
+
+def spread(values: Array, axis: int = 0) -> Array:
+    """Inside ``jit``: values over ``data`` along their ``axis``, where that divides it."""
+    if size_of("data") == 1 or values.shape[axis] % size_of("data"):
+        return values
+    return jax.lax.with_sharding_constraint(values, PartitionSpec(*[None] * axis, "data"))
+
+
+def replicated(tree: T) -> T:
+    """Inside ``jit``: values that every device has."""
+    if jax.sharding.get_abstract_mesh().empty:
+        return tree
+    return jax.lax.with_sharding_constraint(tree, PartitionSpec())
+
+
+def placed(rows: np.ndarray) -> Num[Array, "N *shape"]:
+    """Rows on the devices: over ``data``, the last ones repeated so that it divides them, or on the only one.
+
+    A device is handed its own rows and no others.
+    """
+    mesh = jax.sharding.get_mesh()
+    if mesh.empty or mesh.shape["data"] == 1:
+        return jax.device_put(rows)  # and not `jnp.asarray`, which would copy them on a CPU too
+    along = mesh.shape["data"]
+    whole = -(-len(rows) // along) * along
+
+    def own(index: tuple[slice, ...] | None) -> np.ndarray:
+        assert index is not None
+        start, stop, _ = index[0].indices(whole)
+        part = rows[start:stop]
+        return part if len(part) == stop - start else rows[np.minimum(np.arange(start, stop), len(rows) - 1)]
+
+    return jax.make_array_from_callback((whole, *rows.shape[1:]), NamedSharding(mesh, PartitionSpec("data")), own)

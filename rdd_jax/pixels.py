@@ -1,0 +1,118 @@
+"""Pixels as they are stored, and as models see them: on the host and on the device."""
+
+import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Num
+
+from rdd_jax.devices import placed
+
+__all__ = ["Images", "Mapped", "PixelMap", "Space", "as_pixels", "flat", "on_device", "parts", "rows_of"]
+
+
+@runtime_checkable
+class Images(Protocol):
+    """Images ``[n, h, w, c]`` on the host, float32, that are looked at in parts: an array, or what maps its parts."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: Any, /) -> np.ndarray: ...
+
+
+class PixelMap(NamedTuple):
+    """From pixels to model space, on the device: ``scale (x - mean)``, or ``matrix (x - mean)`` where there is one."""
+
+    mean: Float[Array, "*p"]
+    scale: Float[Array, "*p"]
+    matrix: Float[Array, "d d"] | None = None
+
+    def __call__(self, images: Num[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+        """``uint8`` in 0..255, or floating point in [0, 1], to model space, float32."""
+        pixels = images * jnp.float32(1 / 255) if images.dtype == jnp.uint8 else images
+        centred = pixels - self.mean[None]
+        if self.matrix is None:
+            return centred * self.scale[None]
+        flat = jnp.matmul(centred.reshape(len(images), -1), self.matrix, precision="highest")
+        return flat.reshape(images.shape)
+
+
+@runtime_checkable
+class Space(Protocol):
+    """A map from pixels to model space; `rdd_jax.datasets.Preprocess` is one."""
+
+    def apply(self, pixels: np.ndarray, /) -> np.ndarray: ...
+
+    @property
+    def on_device(self) -> PixelMap: ...
+
+
+class Mapped:
+    """Images that stay as they came, and are mapped to model space where they are looked at.
+
+    Attributes:
+      pixels: ``[n, h, w, c]``, ``uint8`` or floating point.
+      space: the map.
+      shape: as mapped; ``(n, d)`` where they are looked at as points.
+
+    ``np.asarray`` of it maps them all.
+    """
+
+    def __init__(self, pixels: np.ndarray, space: Space, points: bool = False):
+        self.pixels, self.space, self.points = pixels, space, points
+        self.shape = (len(pixels), math.prod(pixels.shape[1:])) if points else pixels.shape
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        """Those at a slice, or at integers or booleans ``[b]``, or the one at an integer; float32."""
+        if isinstance(index, int | np.integer):
+            return self._seen(self.pixels[index][None])[0]
+        return self._seen(self.pixels[index])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(self._seen(self.pixels), dtype)
+
+    def _seen(self, pixels: np.ndarray) -> np.ndarray:
+        return self.space.apply(pixels).reshape(len(pixels), *self.shape[1:])
+
+
+def rows_of(images: Images, index: np.ndarray | slice) -> Images:
+    """The images at ``index``, as they are held."""
+    if isinstance(images, Mapped):
+        return Mapped(images.pixels[index], images.space, images.points)
+    return images[index]
+
+
+def flat(images: Images) -> Images:
+    """``[n, d]``: the images as points."""
+    if isinstance(images, Mapped):
+        return Mapped(images.pixels, images.space, points=True)
+    return np.asarray(images).reshape(len(images), -1)
+
+
+def on_device(images: Images) -> tuple[Num[Array, "N h w c"], PixelMap | None]:
+    """The images as they are held, on the devices (`devices.placed`), and what maps them there."""
+    if isinstance(images, Mapped):
+        return placed(images.pixels), images.space.on_device
+    return placed(np.asarray(images)), None
+
+
+def parts(images: Images, size: int = 4096) -> Iterator[tuple[slice, np.ndarray]]:
+    """So many rows at a time, and where they are."""
+    for start in range(0, len(images), size):
+        where = slice(start, min(start + size, len(images)))
+        yield where, images[where]
+
+
+def as_pixels(images: np.ndarray) -> np.ndarray:
+    """``uint8`` images divided by 255, floating-point ones as they are; float32."""
+    if images.dtype == np.uint8:
+        return np.multiply(images, np.float32(1 / 255), dtype=np.float32)
+    return np.asarray(images, np.float32)
