@@ -40,7 +40,12 @@ class Checkpoints:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        options = ocp.CheckpointManagerOptions(max_to_keep=2, enable_async_checkpointing=False)
+        # Every host has all of a state: the first one writes, and none waits for another.
+        host = jax.process_index()
+        alone = ocp.options.MultiprocessingOptions(primary_host=host, active_processes={host})
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=2, create=False, enable_async_checkpointing=False, multiprocessing_options=alone
+        )
         with self._writing():
             folder.mkdir(parents=True, exist_ok=True)
             self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
@@ -99,10 +104,10 @@ REMEDY = "delete that folder to resume from the one before"
 
 
 def _sealed(saved: Saved) -> dict[str, Any]:
-    """With a digest of every number: TensorStore does not notice a changed bit."""
-    digest = hashlib.blake2b(digest_size=16)
+    """As NumPy's arrays, with a digest of every number: TensorStore does not notice a changed bit."""
+    saved, digest = jax.tree.map(np.asarray, saved), hashlib.blake2b(digest_size=16)
     for leaf in jax.tree.leaves(saved):
-        digest.update(np.asarray(leaf).tobytes())
+        digest.update(leaf.tobytes())
     return {"saved": saved, "digest": np.frombuffer(digest.digest(), np.uint8)}
 
 

@@ -7,11 +7,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rdd_jax.app import pieces, reporting
+from rdd_jax.app import pieces, reporting, settings
+from rdd_jax.app.digests import fingerprint
 from rdd_jax.app.environment import environment
 from rdd_jax.app.grouped import Grouped
+from rdd_jax.app.hosts import check_alike
 from rdd_jax.app.kip_start import distilled_start
-from rdd_jax.app.methods import Method, Stepped
+from rdd_jax.app.methods import Method, Stepped, name_of
 from rdd_jax.app.methods.networked import ByNetworks
 from rdd_jax.app.run_folder import Run, from_anywhere
 from rdd_jax.app.set_options import BY_KIP
@@ -74,6 +76,9 @@ def _distilled(config: Method, run: Run, resume: bool, held: ExitStack, progress
     stages.begin("reading", config.data.data)
     splits = pieces.splits_of(config.data.data, config.data, config.seed, config.data.mirror)
     config = config.resolved(splits.train)
+    check_alike("the configuration", lambda: {**settings.to_values(config), "data": name_of(config)})
+    check_alike("the data", lambda: {"data": fingerprint(splits)})
+    check_alike("a version", lambda: {**environment(), "platform": ""})
     if resume:
         run.check_data(splits)
         run.check_files(config)

@@ -45,7 +45,7 @@ def _device() -> str:
 
 def _memory() -> int:
     """Bytes that there are: of the device where it tells, else of this machine."""
-    stats = jax.devices()[0].memory_stats() or {}
+    stats = jax.local_devices()[0].memory_stats() or {}
     return stats.get("bytes_limit", os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
 
 
@@ -66,6 +66,6 @@ def check_memory(needs: Mapping[str, tuple[int, int]]) -> None:
 
 def peak_memory() -> int:
     """Bytes: of the device where it tells, else the peak resident size of this process."""
-    stats = jax.devices()[0].memory_stats() or {}
+    stats = jax.local_devices()[0].memory_stats() or {}
     unit = 1 if sys.platform == "darwin" else 1024
     return stats.get("peak_bytes_in_use", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)

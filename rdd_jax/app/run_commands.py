@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+import jax
+
 from rdd_jax import plots
 from rdd_jax.app import (
     comparing,
@@ -25,12 +27,14 @@ from rdd_jax.app.commands import Compare, Evaluate, Export, Find, Select, Show, 
 from rdd_jax.app.distilling import distill as distill_job
 from rdd_jax.app.drawing import Drawn, draw_report, draw_table
 from rdd_jax.app.environment import check_device
+from rdd_jax.app.hosts import Hosts, add_hosts, own_folder
 from rdd_jax.app.interrupting import ended_by_signals
 from rdd_jax.app.methods import METHODS, Method, name_of
 from rdd_jax.app.run_folder import Run, config_of
 from rdd_jax.distill import Diverged
 from rdd_jax.errors import InputError, unknown
 from rdd_jax.files import as_json, check_new, read_values, write_bytes
+from rdd_jax.progress import SILENT
 
 __all__ = ["compare", "data", "distill", "evaluate", "export", "groups", "select", "train"]
 
@@ -50,16 +54,18 @@ def _configured(config: T, name: str, arguments: Sequence[str]) -> T:
 
 def distill(arguments: Sequence[str]) -> int:
     """``rdd distill METHOD [OPTIONS]``, ``--config FILE`` or ``--resume RUN``."""
-    config, out, resume = _asked(list(arguments))
+    config, out, resume, hosts = _asked(list(arguments))
     run = Run(out)
     if resume and run.finished:
         run.report()  # raises where it is broken
         print(f"{out} has ended: {out / 'report.html'} is its report; nothing is left to do")
         return 0
+    hosts.join()
     check_device()
+    first = jax.process_index() == 0
     try:
-        with ended_by_signals(), Drawn() as drawn:
-            outcome = distill_job(config, out, resume=resume, progress=drawn.progress)
+        with ended_by_signals(), Drawn() as drawn, own_folder(out, resume) as own:
+            outcome = distill_job(config, own, resume=resume, progress=drawn.progress if first else SILENT)
     except Diverged as diverged:
         print(f"rdd: {diverged} (the last good state is kept in {out})", file=sys.stderr)
         return 3
@@ -68,8 +74,9 @@ def distill(arguments: Sequence[str]) -> int:
     except OSError as error:
         told = "; ".join([error.strerror or str(error), *_resumption(run)])
         raise OSError(error.errno, told, error.filename) from error
-    draw_report(outcome.report)
-    print(f"{out / 'report.html'}: the report, with pictures; {out / 'synthetic.npz'}: the set")
+    if first:
+        draw_report(outcome.report)
+        print(f"{out / 'report.html'}: the report, with pictures; {out / 'synthetic.npz'}: the set")
     return 0
 
 
@@ -78,8 +85,8 @@ def _resumption(run: Run) -> list[str]:
     return [f"go on with `{run.resumption}`"] if (run.folder / "config.json").is_file() else []
 
 
-def _asked(arguments: list[str]) -> tuple[Method, Path, bool]:
-    """The configuration, the folder, and whether its run is to be taken up again."""
+def _asked(arguments: list[str]) -> tuple[Method, Path, bool, Hosts]:
+    """The configuration, the folder, whether its run is to be taken up again, and the hosts that it is on."""
     if not arguments or arguments[0] in ("-h", "--help"):
         _methods_parser().parse_args(["--help"])
     method = None if arguments[0].startswith("-") else arguments.pop(0)
@@ -89,9 +96,12 @@ def _asked(arguments: list[str]) -> tuple[Method, Path, bool]:
     shared = options.Parser(prog="rdd distill", add_help=False, allow_abbrev=False)
     for name in ("--config", "--resume", "--out"):
         shared.add_argument(name, type=Path)
+    add_hosts(shared)
     given, rest = shared.parse_known_args(arguments)
+    hosts = Hosts(given.coordinator, given.hosts, given.host)
+    hosts.check()
     if given.resume is not None:
-        return _resumed(method, given.resume, given.out, given.config, rest), given.resume, True
+        return _resumed(method, given.resume, given.out, given.config, rest), given.resume, True, hosts
     if method is None and given.config is None:
         raise InputError(f"rdd distill needs a method first: one of {', '.join(METHODS)} (or --config, or --resume)")
     start = None if method is None else METHODS.make(method)
@@ -99,7 +109,7 @@ def _asked(arguments: list[str]) -> tuple[Method, Path, bool]:
         start = config_of(read_values(given.config), str(given.config), start)
     assert start is not None
     config = options.updated(start, _said(start, rest))
-    return config, given.out or _folder(config), False
+    return config, given.out or _folder(config), False, hosts
 
 
 def _methods_parser() -> ArgumentParser:
@@ -121,6 +131,7 @@ def _add_run(parser: ArgumentParser) -> None:
     """Options that are about the run and not of its configuration."""
     parser.add_argument("--out", metavar="RUN", help="the run folder to make; must not exist [runs/DATA-METHOD-...]")
     parser.add_argument("--config", metavar="FILE", help="options from a .toml or .json file; flags beside it win")
+    add_hosts(parser)
 
 
 def _said(config: Method, arguments: Sequence[str]) -> dict[str, Any]:
@@ -145,8 +156,9 @@ def _resumed(method: str | None, folder: Path, out: Path | None, file: Path | No
     given = config_of(read_values(file), str(file), saved) if file is not None else saved
     given = options.updated(given, _said(saved, arguments))
     old = {field.name: field.default for field in options.options(saved)}
-    # The data may have moved: whether they are the same is seen when they are read.
-    new = {field.name: field.default for field in options.options(given)} | {"data": saved.data.data}
+    # The data may have moved: whether they are the same is seen when they are read. No result depends on the devices.
+    same = {"data": saved.data.data, "mesh": saved.mesh}
+    new = {field.name: field.default for field in options.options(given)} | same
     if changed := [f"--{key.replace('_', '-')} {new[key]} (it has {old[key]})" for key in old if old[key] != new[key]]:
         raise InputError(f"cannot resume {str(folder)!r} with {', '.join(changed)}: leave it out or start a new run")
     if out not in (None, folder):

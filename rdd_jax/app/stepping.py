@@ -8,6 +8,7 @@ import numpy as np
 
 from rdd_jax.app.checkpoint import Checkpoints, Saved
 from rdd_jax.app.grouped import Grouped, Watched
+from rdd_jax.app.hosts import any_host
 from rdd_jax.app.interrupting import signals_noted
 from rdd_jax.app.methods import Method, Stepped
 from rdd_jax.app.methods.kip import SolvedOptions
@@ -130,9 +131,10 @@ class Steps:
         # Before the checkpoint: whoever goes on from that has the best of all steps before it.
         if self.best is not None and validated and self.run.best_row()["step"] == step:
             self.best.save(self._beside(state))
-        if self.asked_to_stop or validated:
+        stopped = any_host(bool(self.asked_to_stop))
+        if stopped or validated:
             self.checkpoints.save(self._beside(state))
-        if self.asked_to_stop:
+        if stopped:
             raise KeyboardInterrupt
         self.progress.step(step, config.steps, f"loss {info.loss[-1]:.4g}")
 

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from rdd_jax.contracts import Kernel
-from rdd_jax.devices import spread
+from rdd_jax.devices import replicated, spread
 from rdd_jax.errors import at_least
 from rdd_jax.kernels.blocks import in_blocks
 from rdd_jax.pixels import Images
@@ -96,11 +96,11 @@ def compile_kernel(kernel: Kernel) -> CompiledKernel:
         return kernel(x, x)[0, 0]
 
     return CompiledKernel(
-        jax.jit(lambda x1, x2: kernel(x1, spread(x2))),
+        jax.jit(lambda x1, x2: replicated(kernel(x1, spread(x2)))),
         jax.jit(lambda x: kernel(x, x)),
         # One after another: a kernel in tiles or blocks has the memory for no more at a time.
         jax.jit(lambda x: jax.lax.map(one, x)),
-        jax.jit(lambda x, support, alpha: kernel(spread(x), support) @ alpha),
+        jax.jit(lambda x, support, alpha: replicated(kernel(spread(x), support) @ alpha)),
     )
 
 

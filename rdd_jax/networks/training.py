@@ -292,4 +292,4 @@ DISPATCHED = 10_000
 @partial(jax.jit, static_argnums=0)
 def _apply(apply, variables, blocks):
     # In one loop, whose memory is taken once.
-    return jax.lax.map(lambda images: apply(variables, images), spread(blocks, axis=1))
+    return replicated(jax.lax.map(lambda images: apply(variables, images), spread(blocks, axis=1)))
