@@ -165,8 +165,10 @@ def importance(batch: int, mix: float = 0.1, strata: str = "class", unbiased: bo
 
     def tables(data: Examples) -> dict[str, Any]:
         n = len(data.labels)
-        codes = {"all": (jnp.zeros(n, int), 1), "class": (jnp.argmax(data.labels, 1), data.labels.shape[1])}
+        # Not zeros that are made here: compiling would compute with them.
+        codes = {"all": (data.groups, 1), "class": (jnp.argmax(data.labels, 1), data.labels.shape[1])}
         code, size = codes.get(strata, (data.groups, data.group_count))
+        code = jnp.minimum(code, size - 1)
         counts = jnp.bincount(code, length=size)
         within = _within(data, code, size, counts, mix)
         share = 1 / jnp.sum(counts > 0) if strata == "group" else counts[code] / n
@@ -220,7 +222,7 @@ def stratified(batch: int, mix: float = 1.0, unbiased: bool = True) -> Sampler:
             return made
         table = made["groups"]
         within = _within(data, data.groups, data.group_count, table.counts, mix)[table.order]
-        return {**made, name: (masses(within, table.count), within)}
+        return {**made, name: (masses(within, table.counts), within)}
 
     def sample(key: PRNGKey, data: Examples, tables: dict[str, Any]):
         groups = data.group_count

@@ -326,7 +326,7 @@ def test_single_stratified_draws_are_in_proportion_too():
 
 @pytest.mark.parametrize("name", ["importance", "stratified", "stratified+importance"])
 def test_draws_that_round_to_the_end_stay_inside(name, monkeypatch):
-    monkeypatch.setattr(jax.random, "uniform", lambda key, shape: jnp.ones(shape))
+    monkeypatch.setattr(jax.random, "uniform", lambda key, shape, *dtype: jnp.ones(shape))
     index, _ = sampler_by_name(name, 24)(KEY, DATA)
     assert 0 <= index.min() <= index.max() < 24
     if name != "importance":

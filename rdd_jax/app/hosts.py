@@ -6,7 +6,9 @@ folder of their own that is thrown away.
 
 import os
 import shutil
+import socket
 import tempfile
+import time
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -34,8 +36,8 @@ class Hosts:
     """Which host this is, and how the others are found.
 
     Attributes:
-      coordinator: ``ADDRESS:PORT`` of the first host, or ``auto``: as the environment says (TPU pods, Slurm). None: this
-        is the only host.
+      coordinator: ``ADDRESS:PORT`` of the first host, or ``auto``: as the environment says (TPU pods, Slurm). None:
+        this is the only host.
       hosts: how many there are; ``host``: which one this is, from 0. None: as the environment says.
     """
 
@@ -68,6 +70,8 @@ class Hosts:
         if self.coordinator is None:
             return
         patience = int(os.environ.get("RDD_HOSTS_TIMEOUT", PATIENCE))
+        if self.host:
+            self._wait_for_first(patience)
         given: dict[str, Any] = {} if self.coordinator == "auto" else {"coordinator_address": self.coordinator}
         given |= {} if self.hosts is None else {"num_processes": self.hosts, "process_id": self.host}
         try:
@@ -79,6 +83,24 @@ class Hosts:
                 f"coordinator {self.coordinator!r}: not all hosts came within {patience} s ({told}): start the same "
                 "command on each, with the address of the first"
             ) from error
+
+    def _wait_for_first(self, patience: int) -> None:
+        """Raises `InputError` where the first host does not listen in time: JAX would end the process."""
+        assert self.coordinator is not None
+        address, _, port = self.coordinator.rpartition(":")
+        deadline = time.monotonic() + patience
+        while True:
+            try:
+                socket.create_connection((address, int(port)), timeout=1).close()
+                return
+            except OSError as error:
+                if time.monotonic() > deadline:
+                    told = error.strerror or error
+                    raise InputError(
+                        f"coordinator {self.coordinator!r} does not answer after {patience} s ({told}): "
+                        "start the same command on the first host, and look whether its port can be reached"
+                    ) from error
+                time.sleep(0.2)
 
 
 def add_hosts(parser: ArgumentParser) -> None:

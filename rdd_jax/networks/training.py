@@ -147,6 +147,15 @@ def _lesson(recipe: Recipe, labels: Float[Array, "n k"]) -> Float[Array, "n k"]:
 @partial(jax.jit, static_argnums=(0, 1))
 def _train(network: Network, recipe: Recipe, synthetic: Synthetic, keys: Array, held_out: Synthetic | None = None):
     """The variables of every key, stacked."""
+    one_by_one = partial(_one_by_one, network, recipe)
+    if size_of("net") == 1 or len(keys) % size_of("net"):
+        return one_by_one(synthetic, keys, held_out)
+    every, net = PartitionSpec(), PartitionSpec("net")
+    at_once = jax.shard_map(one_by_one, in_specs=(every, net, every), out_specs=net, check_vma=False)
+    return replicated(at_once(synthetic, keys, held_out))
+
+
+def _one_by_one(network: Network, recipe: Recipe, synthetic: Synthetic, keys: Array, held_out: Synthetic | None):
     images = len(synthetic.images)
     optimizer, augment = optimizer_of(recipe, images), augment_by_name(recipe.augment)
     scaled = lambda outputs, labels: squared_error(outputs, labels) / recipe.label_scale**2  # noqa: E731
@@ -182,11 +191,7 @@ def _train(network: Network, recipe: Recipe, synthetic: Synthetic, keys: Array, 
         trained = jax.lax.fori_loop(0, epochs, one, carry)
         return handed(one(epochs, trained, rest) if rest else trained)
 
-    all_of = lambda keys: jax.lax.map(train_one, keys)  # noqa: E731
-    if size_of("net") == 1 or len(keys) % size_of("net"):
-        return all_of(keys)
-    each = jax.shard_map(all_of, in_specs=PartitionSpec("net"), out_specs=PartitionSpec("net"), check_vma=False)
-    return replicated(each(keys))
+    return jax.lax.map(train_one, keys)
 
 
 def _mixed(key: PRNGKey, images: Array, recipe: Recipe) -> Array:
