@@ -2,7 +2,7 @@
 
     python -m experiments.minutes run --minutes 5                 # every way
     python -m experiments.minutes run --minutes 5 15 --ways dm "dm, by kip"
-    python -m experiments.minutes run --steps 4000 --ways dm
+    python -m experiments.minutes run --steps 4000 --ways dm --lr 1
     python -m experiments.minutes table
     python -m experiments.minutes figure                          # experiments/figures/minutes.png
 
@@ -11,7 +11,7 @@ a run folder under ``runs/minutes``, kept when it ends; the script can be stoppe
 takes as many steps as fit into its minutes, by the pace of 30 steps after the first ten, timed once; or ``--steps``.
 Snapshots are of one training on the real data by DSA's augmentation, whose time is told apart; every set is scored
 under DSA's recipe, whatever its method's own. Rates are those of `experiments.for_networks`, found on validation, or
-else the method's.
+else the method's, or ``--lr``; the accuracy of one network on validation stands in the table to choose one by.
 """
 
 import json
@@ -72,8 +72,9 @@ def snapshots(seed: int) -> Path:
     return out
 
 
-def config_of(way: str, ipc: int, seed: int, steps: int, networks: int) -> Method:
+def config_of(way: str, ipc: int, seed: int, steps: int, networks: int, lr: float | None = None) -> Method:
     options = {key: value for key, value in WAYS[way].items() if key != "method"}
+    options |= {} if lr is None else {"lr": lr}
     if "snapshots_from" in options:
         options["snapshots"] = str(snapshots(seed))
     return configured(
@@ -106,29 +107,38 @@ def pace(way: str, ipc: int) -> float:
 
 
 def cells(
-    ways: Sequence[str], ipc: int, minutes: Sequence[float], steps: int | None, seeds: int
+    ways: Sequence[str], ipc: int, minutes: Sequence[float], steps: int | None, lr: float | None, seeds: int
 ) -> Iterator[tuple[str, int, int, Path]]:
     """``(way, steps, seed, folder)``."""
     for way in ways or WAYS:
         choose("way", way, WAYS)
         lengths = {f"{budget:g}": budget for budget in minutes} if steps is None else {f"{steps}-steps": None}
+        rate = "" if lr is None else f"-lr{lr:g}"
         for name, budget in lengths.items():
             taken = steps if budget is None else max(1, round(60 * budget / pace(way, ipc)))
             assert taken is not None
             for seed in range(seeds):
-                yield way, taken, seed, FOLDER / str(ipc) / way / name / str(seed)
+                yield way, taken, seed, FOLDER / str(ipc) / way / f"{name}{rate}" / str(seed)
 
 
-def run(ways: Sequence[str], ipc: int, minutes: Sequence[float], steps: int | None, seeds: int, networks: int) -> None:
+def run(
+    ways: Sequence[str],
+    ipc: int,
+    minutes: Sequence[float],
+    steps: int | None,
+    lr: float | None,
+    seeds: int,
+    networks: int,
+) -> None:
     """Every cell that is not finished; interrupted ones are resumed."""
     from rdd_jax.app.distilling import distill
 
-    for way, taken, seed, folder in cells(ways, ipc, minutes, steps, seeds):
+    for way, taken, seed, folder in cells(ways, ipc, minutes, steps, lr, seeds):
         begun = Run(folder)
         if begun.finished:
             continue
         resume = (folder / "config.json").exists()
-        config = begun.config() if resume else config_of(way, ipc, seed, taken, networks)
+        config = begun.config() if resume else config_of(way, ipc, seed, taken, networks, lr)
         report = distill(config, folder, resume=resume).report
         print(way, seed, report["steps"], "steps", _row(report), flush=True)
 
@@ -139,26 +149,29 @@ def _row(report: dict[str, Any]) -> dict[str, str]:
 
 
 def found() -> list[tuple[str, str, dict[str, Any]]]:
-    """``(ipc, way, report)`` of all that has ended."""
+    """``(ipc, way, report)`` of all that has ended; in the report the accuracy on ``validation``."""
     reports = []
     for file in sorted(FOLDER.glob("*/*/*/*/report.json")):
         ipc, way = file.relative_to(FOLDER).parts[:2]
-        reports.append((ipc, way, read_values(file, "")))
+        validated = [row["validation_accuracy"] for row in Run(file.parent).metrics() if "validation_accuracy" in row]
+        reports.append((ipc, way, read_values(file, "") | {"validation": validated[-1]}))
     return sorted(reports, key=lambda row: (int(row[0]), list(WAYS).index(row[1]), row[2]["steps"]))
 
 
 def table() -> None:
     """Prints the Markdown table of ``experiments/README.md``: in %, mean ± sample deviation over networks."""
-    print("| images a class | way | minutes | steps | accuracy | Cluster-min |\n|" + "---|" * 6)
+    print("| images a class | way | rate | minutes | steps | validation | accuracy | Cluster-min |\n|" + "---|" * 8)
     for ipc, way, report in found():
         row, took = _row(report), report["seconds"]["distilling"] / 60
-        cells = [ipc, way, f"{took:.1f}", str(report["steps"]), row["accuracy"], row["cluster_min"]]
+        rate, validation = report["config"]["optimiser"]["lr"], 100 * report["validation"]
+        cells = [ipc, way, f"{rate:g}", f"{took:.1f}", str(report["steps"]), f"{validation:.1f}"]
+        cells += [row["accuracy"], row["cluster_min"]]
         print("| " + " | ".join(cells) + " |")
     for file in sorted(FOLDER.glob("snapshots/*/report.json")):
         values = read_values(file, "")
         row = {e["metric"]: spread(100 * value for value in e["values"]) for e in values["evaluations"]}
         took = values["seconds"]["whole"] / 60
-        print(f"| | all data, {EPOCHS} epochs | {took:.1f} | | {row['accuracy']} | {row['cluster_min']} |")
+        print(f"| | all data, {EPOCHS} epochs | | {took:.1f} | | | {row['accuracy']} | {row['cluster_min']} |")
 
 
 def figure() -> None:
@@ -183,6 +196,7 @@ def main(
     ipc: int = 10,
     minutes: tuple[float, ...] = (5.0,),
     steps: int | None = None,
+    lr: float | None = None,
     seeds: int = 1,
     networks: int = 3,
 ) -> None:
@@ -191,9 +205,10 @@ def main(
     Args:
       minutes: of distilling, each a cell of its own.
       steps: in the place of minutes.
+      lr: in the place of the way's own rate.
       networks: trained on every set.
     """
-    {"run": lambda: run(ways, ipc, minutes, steps, seeds, networks), "table": table, "figure": figure}[what]()
+    {"run": lambda: run(ways, ipc, minutes, steps, lr, seeds, networks), "table": table, "figure": figure}[what]()
 
 
 if __name__ == "__main__":
