@@ -141,6 +141,10 @@ class Reader(Protocol):
     def __call__(self, name: str, /) -> dict[str, Data] | None:
         """The splits that the source has, of ``train``, ``validation`` and ``test``; None: not of this kind.
 
+        They are given away: other splits are drawn by moving images within the array. Make arrays anew at every call,
+        or keep what you hold by making it read-only; it is copied then. A reader with the parameters ``resize`` and
+        ``mode`` is given what `rdd_jax.datasets.load` is; what others read is brought into that form afterwards.
+
         Raises `InputError` where it is of this kind and cannot be read.
         """
         ...

@@ -229,7 +229,7 @@ def test_bad_folders_are_named(tmp_path):
     with pytest.raises(InputError, match=r"1\.png.*truncated"):
         datasets.load(str(tmp_path))
     Image.fromarray(images(1)[0, :3]).save(tmp_path / "a" / "1.png")
-    with pytest.raises(InputError, match="different kinds"):
+    with pytest.raises(InputError, match="different sizes"):
         datasets.load(str(tmp_path))
 
 

@@ -74,7 +74,7 @@ def distill(config: Method, out: Path, resume: bool = False, progress: Progress 
 def _distilled(config: Method, run: Run, resume: bool, held: ExitStack, progress: Progress) -> Outcome:
     stages = Stages(progress)
     stages.begin("reading", config.data.data)
-    splits = pieces.splits_of(config.data.data, config.data, config.seed, config.data.mirror)
+    splits = pieces.splits_of(config.data.data, config.data, config.seed, config.data.mirror, progress)
     config = config.resolved(splits.train)
     check_alike("the configuration", lambda: {**settings.to_values(config), "data": name_of(config)})
     check_alike("the data", lambda: {"data": fingerprint(splits)})

@@ -73,7 +73,7 @@ def evaluate(config: Evaluate, progress: Progress = SILENT, elsewhere: Collectio
     run = None if folder is None else folder.config()
     stages = Stages(progress)
     stages.begin("reading", config.data.data)
-    splits = pieces.splits_of(config.data.data, config.data, config.seed, config.data.mirror)
+    splits = pieces.splits_of(config.data.data, config.data, config.seed, config.data.mirror, progress)
     other = folder is not None and _is_other(folder, splits, elsewhere)
     saved, prepared = _subject(config, splits)
     synthetic, images, classes = saved.synthetic, len(saved.synthetic.images), splits.train.classes

@@ -66,7 +66,7 @@ def find(config: Find, progress: Progress = SILENT) -> dict[str, Any]:
     check_new(out)
     stages = Stages(progress)
     stages.begin("reading", config.name)
-    splits = pieces.splits_of(config.name, config.data, config.seed)
+    splits = pieces.splits_of(config.name, config.data, config.seed, progress=progress)
     train = splits.train
     pieces.check_groups(config.groups, train)
     prepared = prepare(splits, config.space.preprocess, config.space.zca_reg)

@@ -33,7 +33,7 @@ from rdd_jax.evaluation import held_out, krr_learner, learner_name, recipe_learn
 from rdd_jax.kernels import kernel_by_name
 from rdd_jax.networks import Network, training
 from rdd_jax.networks.recipes import Recipe, network_by_recipe
-from rdd_jax.progress import Stages, heard
+from rdd_jax.progress import SILENT, Progress, Stages, heard
 from rdd_jax.sampling import SAMPLERS
 from rdd_jax.selection import Pool, Selection
 from rdd_jax.selection.initialise import initialise
@@ -68,9 +68,12 @@ def listed(names: str | None) -> list[str]:
 # --- data --------------------------------------------------------------------------------------------
 
 
-def splits_of(name: str, options: SplitsOptions, seed: int, mirror: bool | None = None) -> Splits:
+def splits_of(
+    name: str, options: SplitsOptions, seed: int, mirror: bool | None = None, progress: Progress = SILENT
+) -> Splits:
     """The real data, shifted; ``mirror`` overrules what it says of itself."""
-    splits = datasets.load(name, seed, options.resize, options.mode, options.groups_from)
+    with heard(progress):
+        splits = datasets.load(name, seed, options.resize, options.mode, options.groups_from)
     if mirror is not None:
         train, validation, test = (replace(part, mirror=mirror) for part in splits[:3])
         splits = Splits(train, validation, test, splits.name)

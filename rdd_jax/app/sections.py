@@ -77,8 +77,8 @@ class ShiftOptions:
 class SplitsOptions(ShiftOptions):
     """How real data is read, and the groups that it is given."""
 
-    resize: Annotated[int | None, count("of a folder: images cut square, of this side; unset: as they are")] = None
-    mode: Annotated[str | None, one_of(MODES, "of a folder: channels; unset: as they are")] = None
+    resize: Annotated[int | None, count("images cut square and scaled to this side; unset: as they are")] = None
+    mode: Annotated[str | None, one_of(MODES, "channels of the images; unset: as they are")] = None
     groups_from: Annotated[str | None, text("of a TFDS set: the feature that says the group", "FEATURE")] = None
 
 

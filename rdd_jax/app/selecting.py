@@ -47,7 +47,7 @@ def select(config: Select, progress: Progress = SILENT) -> dict[str, Any]:
     out, picture, report = _files(config)
     choice = config.choice
     progress.stage(f"reading {config.data.data}")
-    splits = pieces.splits_of(config.data.data, config.data, config.seed, config.data.mirror)
+    splits = pieces.splits_of(config.data.data, config.data, config.seed, config.data.mirror, progress)
     train = splits.train
     check_ipc(train.labels, choice.ipc, train.class_names)
     if choice.strata == "group":

@@ -62,7 +62,7 @@ def train(config: Train, progress: Progress = SILENT) -> dict[str, Any]:
     _check(config)
     stages = Stages(progress)
     stages.begin("reading", config.data.data)
-    splits = pieces.splits_of(config.data.data, config.data, config.seed, config.data.mirror)
+    splits = pieces.splits_of(config.data.data, config.data, config.seed, config.data.mirror, progress)
     config, recipe = _resolved(config, splits)
     check_real_recipe(recipe, splits.train.images.shape)
     check_recipes([recipe], splits.train.images.shape[1:])

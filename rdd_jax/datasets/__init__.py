@@ -4,9 +4,12 @@
 `Data`.
 """
 
+import inspect
+from dataclasses import replace
 from pathlib import Path
 
 from rdd_jax.datasets import digits, folder, npz, tfds
+from rdd_jax.datasets.images import check_form, formed
 from rdd_jax.datasets.preprocess import Prepared, Preprocess, prepare
 from rdd_jax.datasets.splits import complete, stratified_split
 from rdd_jax.errors import InputError
@@ -47,8 +50,9 @@ def load(
         path to a folder with a folder of images a class (or ``train``, ``validation``, ``test`` folders of such);
         otherwise the name of a prepared TFDS image-classification set, such as ``mnist`` or ``cifar10``.
       seed: of the splits that have to be drawn.
-      resize: of a folder: the side of the square that images are cut and scaled to; None: they are of one size.
-      mode: of a folder: ``grey`` or ``rgb``; None: as the files are, all alike.
+      resize: the side of the square that images are cut and scaled to, which may then be of any sizes; None: they are
+        of one size. See `rdd_jax.datasets.images.pixels_of`.
+      mode: ``grey`` or ``rgb``; None: as they are, and of a folder with both RGB.
       groups_from: of a TFDS set: the feature that says the group of every image, a class or a whole number.
 
     Raises:
@@ -57,6 +61,7 @@ def load(
     name = str(name)
     if not name.strip():
         raise InputError(f"data is {name!r}: give {KINDS}")
+    check_form(resize, mode)
     try:
         parts = _read(name, resize, mode, groups_from)
         source = Path(name).resolve()
@@ -71,23 +76,25 @@ KINDS = "digits, a prepared TFDS name, an .npz file or a folder of images by cla
 def _read(name: str, resize: int | None, mode: str | None, groups_from: str | None) -> dict[str, Data]:
     """The splits that the source has."""
     if groups_from is not None:
-        return _grouped(name, groups_from)
-    if resize is not None or mode is not None:
-        if (parts := folder.read(name, resize, mode)) is None:
-            raise InputError(f"resize and mode are for folders of images, and {name!r} is none: leave them out")
-        return parts
+        return _grouped(name, resize, mode, groups_from)
+    form = {"resize": resize, "mode": mode}
     for kind in READERS:
-        if (parts := READERS[kind](name)) is not None:
+        reader = READERS[kind]
+        taken = {key: form[key] for key in form if key in inspect.signature(reader).parameters}
+        if (parts := reader(name, **taken)) is not None:
+            for split, part in parts.items():
+                if (images := formed(part.images, resize, mode)) is not part.images:
+                    parts[split] = replace(part, images=images)
             return parts
     if Path(name).exists():
         raise InputError(f"{name!r} cannot be read as data: give {KINDS} (unpack an archive; np.savez an array)")
     raise InputError(f"no data at {name!r}: no file or folder of that name, and no TFDS set; give {KINDS}")
 
 
-def _grouped(name: str, groups_from: str) -> dict[str, Data]:
+def _grouped(name: str, resize: int | None, mode: str | None, groups_from: str) -> dict[str, Data]:
     """The splits of a TFDS set, with groups."""
     other = name == "digits" or Path(name).suffix.lower() == ".npz" or Path(name).exists()
-    parts = None if other else tfds.read(name, groups_from)
+    parts = None if other else tfds.read(name, resize, mode, groups_from)
     if parts is None:
         raise InputError(
             f"groups_from is {groups_from!r}, a feature of a TFDS set, and {name!r} is none: give one, or leave it out "

@@ -1,17 +1,14 @@
 """Images in a folder a class."""
 
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
-from rdd_jax.datasets.images import MODES, SUFFIXES, read_image
-from rdd_jax.errors import InputError, check_one_of
+from rdd_jax.datasets.images import SUFFIXES, Stack, check_form, each_image, read_image
+from rdd_jax.errors import InputError
 from rdd_jax.types import Data
 
 __all__ = ["read"]
-
-RESIZE_MOST = 4096
 
 SPLITS = {
     "train": "train",
@@ -28,13 +25,15 @@ SPLITS = {
 def read(name: str, resize: int | None = None, mode: str | None = None) -> dict[str, Data] | None:
     """A folder of class folders, or of splits of such, see `rdd_jax.datasets.load`; `rdd_jax.contracts.Reader`.
 
+    The images of all splits are parts of one array, which is grey where all files are, and RGB otherwise.
+
     Args:
       resize, mode: see `rdd_jax.datasets.images.read_image`.
+
+    Raises:
+      InputError: folders that do not fit together, a file that is no image, or images of different sizes.
     """
-    if resize is not None and not 1 <= resize <= RESIZE_MOST:
-        raise InputError(f"resize is {resize}: it must lie in 1..{RESIZE_MOST}")
-    if mode is not None:
-        check_one_of("mode", mode, MODES)
+    check_form(resize, mode)
     path = Path(name)
     if not path.is_dir():
         return None
@@ -43,11 +42,15 @@ def read(name: str, resize: int | None = None, mode: str | None = None) -> dict[
     if not class_names:
         raise InputError(f"{str(parts['train'])!r} has no folders: expected one a class, with the images in it")
     found = {split: _labelled(part, class_names) for split, part in parts.items()}
-    images = {split: {file: read_image(file, resize, mode) for file in files} for split, (files, _) in found.items()}
-    _check_alike({file: image.shape for part in images.values() for file, image in part.items()})
+    files = [file for inside, _ in found.values() for file in inside]
+    stack = Stack(len(files))
+    for file in each_image(files):
+        stack.add(read_image(file, resize, mode), repr(str(file)))
+    ends = np.cumsum([len(labels) for _, labels in found.values()])
+    images = np.split(stack.images, ends[:-1])
     return {
-        split: Data(np.stack([*images.pop(split).values()]), np.array(labels, np.int32), class_names)
-        for split, (_, labels) in found.items()
+        split: Data(part, np.array(labels, np.int32), class_names)
+        for (split, (_, labels)), part in zip(found.items(), images, strict=True)
     }
 
 
@@ -97,21 +100,3 @@ def _labelled(path: Path, class_names: tuple[str, ...]) -> tuple[list[Path], lis
     if not files:
         raise InputError(f"no images under {str(path)!r}: expected {', '.join(sorted(SUFFIXES))} files a class folder")
     return files, labels
-
-
-def _check_alike(shapes: dict[Path, tuple[int, ...]]) -> None:
-    """Raises `InputError` where images differ in size or channels, with the count and an example of each kind."""
-    kinds = Counter(shapes.values()).most_common()
-    if len(kinds) == 1:
-        return
-    examples = {shape: file for file, shape in reversed(shapes.items())}
-    told = [
-        f"{count} of {height}x{width} {'grey' if channels == 1 else 'RGB'} (such as {str(examples[shape])!r})"
-        for shape, count in kinds[:5]
-        for height, width, channels in [shape]
-    ]
-    more = [f"{sum(count for _, count in kinds[5:])} of {len(kinds) - 5} other kinds"] if len(kinds) > 5 else []
-    usual = kinds[0][0]
-    remedies = [f"--resize {min(usual[:2])}"] if len({shape[:2] for shape, _ in kinds}) > 1 else []
-    remedies += ["--mode rgb (or grey)"] if len({shape[2] for shape, _ in kinds}) > 1 else []
-    raise InputError(f"images are of different kinds: {', '.join([*told, *more])}: give {' and '.join(remedies)}")

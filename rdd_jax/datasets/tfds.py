@@ -13,19 +13,24 @@ from urllib.parse import quote
 import numpy as np
 
 from rdd_jax.checks import check_codes
+from rdd_jax.datasets.images import MODES, PILLOW, Stack, pixels_of
 from rdd_jax.errors import InputError, unknown
 from rdd_jax.files import read_npz, write_npz
+from rdd_jax.progress import each
 from rdd_jax.types import Data
 
 __all__ = ["cache_dir", "read"]
 
 
-def read(name: str, groups_from: str | None = None) -> dict[str, Data] | None:
+def read(
+    name: str, resize: int | None = None, mode: str | None = None, groups_from: str | None = None
+) -> dict[str, Data] | None:
     """The name of a prepared set, perhaps with a version (``mnist:3.0.1``); see `rdd_jax.contracts.Reader`.
 
     Sets are looked for in ``$TFDS_DATA_DIR``, or TFDS's own default.
 
     Args:
+      resize, mode: see `rdd_jax.datasets.images.read_image`; without a size images must have one.
       groups_from: the feature that says the group of every image: a class, with its names, or a whole number, of which
         those that occur in any split are the names.
 
@@ -39,7 +44,7 @@ def read(name: str, groups_from: str | None = None) -> dict[str, Data] | None:
     if groups_from is not None:
         _check_groups(builder, groups_from)
     splits = [split for split in ("train", "validation", "test") if split in builder.info.splits]
-    parts = {split: _decoded(builder, split) for split in splits}
+    parts = {split: _decoded(builder, split, resize, mode) for split in splits}
     return parts if groups_from is None else _grouped(builder, parts, groups_from)
 
 
@@ -87,9 +92,6 @@ def _damaged(name: str, where: str, error: Exception, most: int = 200) -> InputE
     return InputError(f"TFDS set {name!r} cannot be read: {where} lacks what is asked for, or is damaged ({told})")
 
 
-MODES = {1: "L", 3: "RGB"}
-"""Pillow's name for images of so many channels."""
-
 CLASS_NAMES = {
     "cifar10": ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
 }
@@ -113,7 +115,7 @@ def _check_features(builder) -> None:
     kinds = {"image": tfds.features.Image, "label": tfds.features.ClassLabel}
     if not all(isinstance(features.get(key), kind) for key, kind in kinds.items()):
         raise InputError(f"TFDS set {name!r} has features {list(features)}: expected an `image` and a class `label`")
-    if (channels := features["image"].shape[-1]) not in MODES:
+    if (channels := features["image"].shape[-1]) not in PILLOW:
         raise InputError(f"TFDS set {name!r} has images of {channels} channels: expected 1 or 3")
     if "train" not in builder.info.splits:
         raise InputError(f"TFDS set {name!r} has splits {list(builder.info.splits)}: expected `train`")
@@ -145,24 +147,25 @@ def _grouped(builder, parts: dict[str, Data], feature: str) -> dict[str, Data]:
         names = tuple(kind.names)
     else:
         found = np.unique(np.concatenate([*values.values()]))
-        values = {split: np.searchsorted(found, each) for split, each in values.items()}
+        values = {split: np.searchsorted(found, codes) for split, codes in values.items()}
         names = tuple(map(str, found.tolist()))
-    for split, each in values.items():
-        check_codes(f"feature {feature!r} of split {split!r}", each, len(parts[split]), len(names))
+    for split, codes in values.items():
+        check_codes(f"feature {feature!r} of split {split!r}", codes, len(parts[split]), len(names))
     return {
         split: replace(part, groups=values[split].astype(np.int32), group_names=names) for split, part in parts.items()
     }
 
 
-def _decoded(builder, split: str) -> Data:
-    """A TFDS split, decoded once; afterwards read from the cache."""
+def _decoded(builder, split: str, resize: int | None, mode: str | None) -> Data:
+    """A TFDS split, decoded once in every size and mode that is asked for; afterwards read from the cache."""
 
     def make() -> dict[str, np.ndarray]:
-        images, labels = _decode(builder, split)
+        images, labels = _decode(builder, split, resize, mode)
         return {"images": images, "labels": labels}
 
+    form = f"-{resize}x{resize}" * (resize is not None) + f"-{mode}" * (mode is not None)
     names = CLASS_NAMES.get(builder.name, tuple(builder.info.features["label"].names))
-    with _cached(builder, split, "", make) as arrays:
+    with _cached(builder, split, form, ("images", "labels"), make) as arrays:
         return Data(arrays["images"], arrays["labels"], names, mirror=builder.name not in CHARACTERS)
 
 
@@ -173,7 +176,7 @@ def _column(builder, split: str, feature: str) -> np.ndarray:
         source = _source(builder, split)
         return {"values": np.array([int(record[feature]) for record in _records(source)], np.int64)}
 
-    with _cached(builder, split, f".{quote(feature, safe='')}", make) as arrays:
+    with _cached(builder, split, f".{quote(feature, safe='')}", ("values",), make) as arrays:
         if (shape := arrays["values"].shape) != (builder.info.splits[split].num_examples,):
             raise InputError(f"values have shape {shape}: expected one an image")
         return arrays["values"]
@@ -181,26 +184,30 @@ def _column(builder, split: str, feature: str) -> np.ndarray:
 
 @contextmanager
 def _cached(
-    builder, split: str, ending: str, make: Callable[[], dict[str, np.ndarray]]
+    builder, split: str, ending: str, keys: tuple[str, ...], make: Callable[[], dict[str, np.ndarray]]
 ) -> Iterator[dict[str, np.ndarray]]:
     """What ``make`` makes of a split, the second time from a file; what is wrong with it in the block names that."""
     info = builder.info.splits[split]
     stem = f"{builder.info.full_name.replace('/', '-')}-{split}-{info.num_examples}-{info.num_bytes}"
     file = cache_dir() / f"{stem}{ending}.npz"
-    needed = ("values",) if ending else ("images", "labels")
     if not file.is_file():
-        try:
-            arrays = make()
-        except InputError:
-            raise
-        # Readers of records and of images raise many unrelated types for damaged bytes.
-        except Exception as error:
-            raise _damaged(builder.name, f"{builder.data_path}, split {split!r},", error) from error
-        write_npz(file, **arrays)
+        _write(file, builder, split, make)
     try:
-        yield read_npz(file, needed)
+        yield read_npz(file, keys)
     except InputError as error:
         raise InputError(f"{error}; {str(file)!r} is a decoded copy: remove it, and it is made again") from error
+
+
+def _write(file: Path, builder, split: str, make: Callable[[], dict[str, np.ndarray]]) -> None:
+    """Writes what is made, which is let go then: what is read afterwards is the one copy."""
+    try:
+        arrays = make()
+    except InputError:
+        raise
+    # Readers of records and of images raise many unrelated types for damaged bytes.
+    except Exception as error:
+        raise _damaged(builder.name, f"{builder.data_path}, split {split!r},", error) from error
+    write_npz(file, **arrays)
 
 
 def _source(builder, split: str):
@@ -209,23 +216,22 @@ def _source(builder, split: str):
     return builder.as_data_source(split=split, decoders={"image": tfds.decode.SkipDecoding()})
 
 
-def _records(source, block: int = 2000) -> Iterator[dict]:
+def _records(source, block: int = 500) -> Iterator[dict]:
     """All records, so many read at a time."""
-    for start in range(0, len(source), block):
-        yield from source.__getitems__(list(range(start, min(start + block, len(source)))))
+    count = len(source)
+    for start in each(range(0, count, block), lambda start: f"{start:,} of {count:,} images"):
+        yield from source.__getitems__(list(range(start, min(start + block, count))))
 
 
-def _decode(builder, split: str) -> tuple[np.ndarray, np.ndarray]:
+def _decode(builder, split: str, resize: int | None, mode: str | None) -> tuple[np.ndarray, np.ndarray]:
+    """``[n, h, w, c]``, ``uint8``, and ``[n]``: the images and labels of a split."""
     from PIL import Image
 
     source = _source(builder, split)
-    channels = builder.info.features["image"].shape[-1]
-    mode = MODES[channels]
-    images, labels = [], []
-    for record in _records(source):
+    pillow = MODES[mode] if mode else PILLOW[builder.info.features["image"].shape[-1]]
+    stack, labels = Stack(len(source), f"images of TFDS set {builder.name!r}"), []
+    for number, record in enumerate(_records(source)):
         with Image.open(io.BytesIO(record["image"])) as image:
-            images.append(np.asarray(image.convert(mode)).reshape(image.height, image.width, channels))
+            stack.add(pixels_of(image, pillow, resize), f"record {number} of {split}")
         labels.append(int(record["label"]))
-    if len({image.shape for image in images}) > 1:
-        raise InputError(f"TFDS set {builder.name!r} has images of different sizes: resize them into an .npz first")
-    return np.stack(images), np.array(labels, np.int32)
+    return stack.images, np.array(labels, np.int32)
