@@ -149,12 +149,13 @@ def _row(report: dict[str, Any]) -> dict[str, str]:
 
 
 def found() -> list[tuple[str, str, dict[str, Any]]]:
-    """``(ipc, way, report)`` of all that has ended; in the report the accuracy on ``validation``."""
+    """``(ipc, way, report)`` of all that has ended; in the report the ``rate``, and the accuracy on ``validation``."""
     reports = []
     for file in sorted(FOLDER.glob("*/*/*/*/report.json")):
         ipc, way = file.relative_to(FOLDER).parts[:2]
         validated = [row["validation_accuracy"] for row in Run(file.parent).metrics() if "validation_accuracy" in row]
-        reports.append((ipc, way, read_values(file, "") | {"validation": validated[-1]}))
+        rate = read_values(file.parent / "config.json", "")["optimiser"]["lr"]
+        reports.append((ipc, way, read_values(file, "") | {"validation": validated[-1], "rate": rate}))
     return sorted(reports, key=lambda row: (int(row[0]), list(WAYS).index(row[1]), row[2]["steps"]))
 
 
@@ -163,7 +164,7 @@ def table() -> None:
     print("| images a class | way | rate | minutes | steps | validation | accuracy | Cluster-min |\n|" + "---|" * 8)
     for ipc, way, report in found():
         row, took = _row(report), report["seconds"]["distilling"] / 60
-        rate, validation = report["config"]["optimiser"]["lr"], 100 * report["validation"]
+        rate, validation = report["rate"], 100 * report["validation"]
         cells = [ipc, way, f"{rate:g}", f"{took:.1f}", str(report["steps"]), f"{validation:.1f}"]
         cells += [row["accuracy"], row["cluster_min"]]
         print("| " + " | ".join(cells) + " |")

@@ -27,7 +27,7 @@ from rdd_jax.grouping import Grouping, Groups
 
 def brightness():
     def fit(seed, subject):
-        light = subject.images.mean((1, 2, 3))
+        light = np.asarray(subject.images).mean((1, 2, 3))
         middle = np.array([np.median(light[subject.labels == c]) for c in range(subject.classes)])
         return Groups((light > middle[subject.labels]).astype(np.int32), 2)
     return Grouping(fit)

@@ -16,6 +16,7 @@ from rdd_jax.app import options, run_commands
 from rdd_jax.app.cli import main
 from rdd_jax.app.commands import COMMANDS
 from rdd_jax.app.methods import METHODS, configured
+from rdd_jax.app.run_folder import folder_of
 from rdd_jax.saving import SavedSet, save_set
 from rdd_jax.types import Synthetic, centred_one_hot
 
@@ -77,7 +78,7 @@ def made(words):
         return words[words.index("--out") + 1]
     if words[1] == "distill" and "--resume" not in words:
         config, *_ = run_commands._asked(words[2:])
-        return str(run_commands._folder(config))
+        return str(folder_of(config))
     if words[1] == "export":
         return f"{words[2]}/export-{words[words.index('--to') + 1]}"
     stem = Path(words[2]).stem

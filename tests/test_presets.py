@@ -91,7 +91,7 @@ def test_what_is_not_said_is_as_published(name):
         "importance",
     }
     told |= {"mix", "unbiased", "pool", "refresh_every", "checkpoint_every", "keep"}
-    told |= {"robust", "resize", "mode", "groups_from"} | RANDOM
+    told |= {"robust", "resize", "mode", "groups_from", "mesh"} | RANDOM
     if name != "label-solve":
         told |= {"net_growth", "snapshots", "snapshots_from", "taught"}
         assert set(found) - set(PUBLISHED[name]) <= told
@@ -443,7 +443,7 @@ def recorded(monkeypatch, module, name):
 
 def made(function):
     """The name of what made a closure."""
-    return function.__qualname__.partition(".")[0]
+    return getattr(function, "draw", function).__qualname__.partition(".")[0]
 
 
 @pytest.mark.parametrize("labels, objective", [("fixed", "kip"), ("learned", "kip"), ("solved", "kip_solved")])

@@ -367,7 +367,7 @@ def test_a_run_at_snapshots_goes_on_to_the_same_bytes_and_not_with_others(here, 
     from rdd_jax.app.run_commands import _asked
 
     assert main(distil(tmp_path / "whole", "--taught", "1")) == 0
-    asked_for, _, _ = _asked(distil(tmp_path / "cut", "--taught", "1")[1:])
+    asked_for, *_ = _asked(distil(tmp_path / "cut", "--taught", "1")[1:])
     monkeypatch.setattr("rdd_jax.distill.DISPATCH", 2)
     with pytest.raises(KeyboardInterrupt):
         distill(asked_for, tmp_path / "cut", progress=stop_at(6))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from jaxtyping import Array, Float, Int
@@ -94,7 +95,7 @@ class Checkpoints:
             raise InputError(f"{named} is truncated or broken ({type(error).__name__}): {REMEDY}") from error
         if not np.array_equal(found["digest"], _sealed(found["saved"])["digest"]):
             raise InputError(f"{named} is broken, it does not hold what was saved: {REMEDY}")
-        return found["saved"]
+        return jax.tree.map(jnp.asarray, found["saved"])
 
     def close(self) -> None:
         self._manager.close()

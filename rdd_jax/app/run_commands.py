@@ -30,7 +30,7 @@ from rdd_jax.app.environment import check_device
 from rdd_jax.app.hosts import Hosts, add_hosts, own_folder
 from rdd_jax.app.interrupting import ended_by_signals
 from rdd_jax.app.methods import METHODS, Method, name_of
-from rdd_jax.app.run_folder import Run, config_of
+from rdd_jax.app.run_folder import Run, config_of, folder_of
 from rdd_jax.distill import Diverged
 from rdd_jax.errors import InputError, unknown
 from rdd_jax.files import as_json, check_new, read_values, write_bytes
@@ -109,7 +109,7 @@ def _asked(arguments: list[str]) -> tuple[Method, Path, bool, Hosts]:
         start = config_of(read_values(given.config), str(given.config), start)
     assert start is not None
     config = options.updated(start, _said(start, rest))
-    return config, given.out or _folder(config), False, hosts
+    return config, given.out or folder_of(config), False, hosts
 
 
 def _methods_parser() -> ArgumentParser:
@@ -164,13 +164,6 @@ def _resumed(method: str | None, folder: Path, out: Path | None, file: Path | No
     if out not in (None, folder):
         raise InputError(f"--out {str(out)!r} beside --resume {str(folder)!r}: a run stays in its folder")
     return given
-
-
-def _folder(config: Method) -> Path:
-    """Where a run goes that was given no folder."""
-    parts = [Path(config.data.data).stem, *([config.data.shift] if config.data.shift != "none" else [])]
-    parts += [name_of(config), *(["robust"] if config.robust else []), f"ipc{config.set.ipc}", f"seed{config.seed}"]
-    return Path("runs") / "-".join(parts)
 
 
 # --- the other commands ------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from rdd_jax.grouping import is_file, split_names
 from rdd_jax.saving import SavedSet, save_set
 from rdd_jax.types import Splits
 
-__all__ = ["Run", "config_of", "from_anywhere"]
+__all__ = ["Run", "config_of", "folder_of", "from_anywhere"]
 
 
 def _snapshots(config: Method) -> str | None:
@@ -72,6 +72,13 @@ def config_of(values: Mapping[str, Any], where: str, start: Method | None = None
     if start is not None and name != name_of(start):
         raise InputError(f"{where} is of method {name!r}, not {name_of(start)!r}: say `rdd distill {name}`")
     return settings.from_values(METHODS.make(name) if start is None else start, rest, where)
+
+
+def folder_of(config: Method) -> Path:
+    """Where a run goes that was given no folder."""
+    parts = [Path(config.data.data).stem, *([config.data.shift] if config.data.shift != "none" else [])]
+    parts += [name_of(config), *(["robust"] if config.robust else []), f"ipc{config.set.ipc}", f"seed{config.seed}"]
+    return Path("runs") / "-".join(parts)
 
 
 def _remake(values: Mapping[str, Any]) -> str:

@@ -1,6 +1,5 @@
 """Training finite networks on a small set alone, by a recipe (`rdd_jax.networks.recipes`)."""
 
-import math
 from collections.abc import Callable
 from functools import partial
 from operator import itemgetter
@@ -281,7 +280,7 @@ def averaged(recipe: Recipe, carry: Training) -> Training:
 def logits(network: Network, variables: Any, images: Images, block: int = 100) -> Float[np.ndarray, "n k"]:
     """The network's outputs for any number of images, ``block`` at a time; not settled, it sees a block as a batch."""
     parts = []
-    at_once = max(block, min(DISPATCHED, BUDGET // (4 * math.prod(images.shape[1:]))))
+    at_once = max(block, min(DISPATCHED, BUDGET // (4 * int(np.prod(images.shape[1:])))))
     for where, part in row_blocks(images, at_once):
         rows = np.concatenate([rows for _, rows in row_blocks(part, block)])
         blocks = jnp.asarray(rows.reshape(-1, min(block, len(part)), *images.shape[1:]))
