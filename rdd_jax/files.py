@@ -17,6 +17,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.lib import format as npy
 
+from rdd_jax.aligned import aligned
 from rdd_jax.errors import InputError
 
 __all__ = [
@@ -222,6 +223,21 @@ def _listed(names: Collection[str], most: int = 20) -> str:
     return ", ".join(shown) + ", ..." * (len(names) > most) or "nothing"
 
 
+CHUNK = 2**18
+"""Bytes that are read at a time."""
+
+
+def _fill(stream: Any, memory: np.ndarray) -> None:
+    """Reads bytes from a file until the memory is full."""
+    done = 0
+    while done < len(memory):
+        part = stream.read(min(CHUNK, len(memory) - done))
+        if not part:
+            raise EOFError("it ends too early")
+        memory[done : done + len(part)] = np.frombuffer(part, np.uint8)
+        done += len(part)
+
+
 DEFLATE_MOST = 1032
 """Bytes that one byte of a deflated member can stand for at most."""
 
@@ -238,18 +254,22 @@ def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> np.nd
         with archive.open(info) as stream:
             # Of version 3 are structured arrays alone.
             first = npy.read_magic(stream) == (1, 0)
-            shape, _, dtype = npy.read_array_header_1_0(stream) if first else npy.read_array_header_2_0(stream)
+            shape, fortran, dtype = npy.read_array_header_1_0(stream) if first else npy.read_array_header_2_0(stream)
             if dtype.kind not in "biufU":
                 raise InputError(
                     f"{what} as {dtype}: save plain numbers and texts (pickled (object) arrays are never loaded)"
                 )
-            left = info.file_size - stream.tell()
+            begin, left = stream.tell(), info.file_size - stream.tell()
         claimed, most = math.prod(shape) * dtype.itemsize, min(info.compress_size, path.stat().st_size) * DEFLATE_MOST
         if claimed != left or claimed > most or min(shape, default=0) < 0:
             raise InputError(f"{what} of shape {shape}, but not the bytes for it: it is damaged, write it again")
+        array = aligned(shape[::-1] if fortran else shape, dtype)
         with archive.open(info) as stream:
-            array = npy.read_array(stream, allow_pickle=False)
+            stream.seek(begin)
+            if array.nbytes:
+                _fill(stream, array.reshape(-1).view(np.uint8))
             stream.read()  # to the end, where the checksum is compared
+        array = array.transpose() if fortran else array
         if dtype.kind == "U":
             array.tolist()  # raises where a number is no character
     return array

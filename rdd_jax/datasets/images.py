@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from rdd_jax.aligned import aligned
 from rdd_jax.datasets.shifts.colours import LUMA
 from rdd_jax.errors import InputError, T, check_one_of
 from rdd_jax.progress import each
@@ -181,7 +182,7 @@ class Stack:
 def _room(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     """An array to be filled."""
     try:
-        return np.empty(shape, dtype)
+        return aligned(shape, dtype)
     except MemoryError as error:
         raise InputError(f"images of shape {shape} need more memory than there is: give a smaller --resize") from error
 

@@ -59,13 +59,12 @@ class Preprocess:
     @property
     def on_device(self) -> PixelMap:
         """The same map inside ``jit``."""
-        matrix = None if self.basis is None else jnp.asarray(self._matrix)
+        matrix = None if self.basis is None else jnp.asarray(self._matrix_of(self.scale))
         return PixelMap(jnp.asarray(self.mean), jnp.asarray(self.scale), matrix)
 
-    @property
-    def _matrix(self) -> np.ndarray:
+    def _matrix_of(self, scale: np.ndarray) -> np.ndarray:
         assert self.basis is not None
-        return (self.basis.T * self.scale) @ self.basis
+        return (self.basis.T * scale) @ self.basis
 
     def invert(self, images: np.ndarray) -> np.ndarray:
         """Model space back to pixels; learned images may leave [0, 1]."""
@@ -74,12 +73,13 @@ class Preprocess:
     def _map(self, images, before, scale, after):
         if not self.fits(images.shape[1:]):
             raise InputError(f"images are {images.shape[1:]}, but the {self.kind} was fitted on {self.mean.shape}")
-        if self.basis is None:
-            return (as_pixels(images) + before) * scale + after
-        matrix = (self.basis.T * scale) @ self.basis
-        result = np.empty(images.shape, np.float32)
+        matrix, result = None if self.basis is None else self._matrix_of(scale), np.empty(images.shape, np.float32)
         for block, into in zip(_blocks(images), _blocks(result), strict=True):
-            into[:] = ((as_pixels(block) + before).reshape(-1, len(matrix)) @ matrix).reshape(block.shape) + after
+            part = as_pixels(block) + before
+            if matrix is None:
+                into[:] = part * scale + after
+            else:
+                into[:] = (part.reshape(-1, len(matrix)) @ matrix).reshape(block.shape) + after
         return result
 
     def fits(self, shape: tuple[int, ...]) -> bool:

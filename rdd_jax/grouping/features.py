@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int
 from rdd_jax.contracts import Features, Kernel
 from rdd_jax.kernels.fully_connected import fc_ntk
 from rdd_jax.kernels.gram import row_blocks
-from rdd_jax.pixels import Images, flat, parts
+from rdd_jax.pixels import Images, Mapped, flat, parts
 from rdd_jax.registry import Registry
 from rdd_jax.types import Subject
 
@@ -67,20 +67,24 @@ def principal(images: Images, components: int = 64) -> np.ndarray:
     Clusters of images live there, and k-means is far quicker there. Fitted to a `sample` of the images.
     """
     points = flat(images)
-    project = principal_map(points[sample(*points.shape)], components)
+    some = points[sample(*points.shape)]
+    project = principal_map(some, components, keep=not isinstance(points, Mapped))
     return np.concatenate([project(part) for _, part in parts(points)])
 
 
-def principal_map(points: np.ndarray, components: int) -> Callable[[np.ndarray], np.ndarray]:
+def principal_map(points: np.ndarray, components: int, keep: bool = True) -> Callable[[np.ndarray], np.ndarray]:
     """The map to the leading principal components of points ``[n, d]``; as they are where those are fewer numbers.
 
     Randomised PCA, fixed seed.
+
+    Args:
+      keep: False: the points may be overwritten, which saves a copy.
     """
     from sklearn.decomposition import PCA
 
     if min(points.shape) <= components:
         return lambda x: x
-    return PCA(components, svd_solver="randomized", iterated_power=2, random_state=0).fit(points).transform
+    return PCA(components, copy=keep, svd_solver="randomized", iterated_power=2, random_state=0).fit(points).transform
 
 
 def kernel_map(kernel: Kernel, landmarks: int = 500, seed: int = 0) -> Features:
