@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from importlib.metadata import version
 from io import TextIOWrapper
+from itertools import takewhile
 from typing import Any, NoReturn
 
 from rdd_jax.app.interrupting import ended_by_signals
@@ -40,6 +41,9 @@ COMMANDS = {
 
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 """What the user's arguments are not to blame for."""
+
+UNREADABLE = "Error reading persistent compilation cache entry"
+"""How JAX begins to say that a program that was compiled before cannot be read back."""
 
 
 def run() -> NoReturn:
@@ -78,16 +82,24 @@ def _command(arguments: list[str]) -> int:
     """The exit code of what is asked."""
     parser = Parser(prog="rdd", description=DESCRIPTION, allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"rdd_jax {version('rdd_jax')}")
+    parser.add_argument(
+        "--no-compilation-cache", action="store_true", help="compile everything anew, and keep nothing of it"
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, told in COMMANDS.items():
         commands.add_parser(name, help=told, add_help=False).add_argument("rest", nargs=REMAINDER)
     if wrong := [argument for argument in arguments if "\0" in argument]:
         raise InputError(f"{wrong[0]!r} holds a null byte: leave it out")
-    if arguments and not arguments[0].startswith("-"):
-        check_one_of("command", arguments[0], COMMANDS)
-    command = parser.parse_args(arguments[:1]).command
+    flags = list(takewhile(lambda argument: argument.startswith("-"), arguments))
+    first, rest = arguments[: len(flags) + 1], arguments[len(flags) + 1 :]
+    if len(first) > len(flags):
+        check_one_of("command", first[-1], COMMANDS)
+    asked = parser.parse_args(first)
     with _notes():
-        return getattr(import_module("rdd_jax.app.run_commands"), command)(arguments[1:])
+        commands = import_module("rdd_jax.app.run_commands")
+        if not {"-h", "--help"} & set(rest):
+            import_module("rdd_jax.app.compiled").keep_compiled(not asked.no_compilation_cache)
+        return getattr(commands, asked.command)(rest)
 
 
 def _ended(code: int, told: str) -> int:
@@ -109,7 +121,7 @@ def _flush() -> None:
 
 @contextmanager
 def _notes() -> Iterator[None]:
-    """Within the block an `InputWarning` is one line on standard error.
+    """Within the block an `InputWarning` is one line on standard error, and a damaged compiled program another.
 
     What Orbax logs is never shown: it is raised as well.
     """
@@ -117,6 +129,8 @@ def _notes() -> Iterator[None]:
     def show(message: Warning | str, category: type[Warning], *where: Any) -> None:
         if issubclass(category, InputWarning):
             print(f"rdd: {message}", file=sys.stderr)
+        elif str(message).startswith(UNREADABLE):
+            print(f"rdd: {import_module('rdd_jax.app.compiled').mended(str(message))}", file=sys.stderr)
         else:
             usual(message, category, *where)
 

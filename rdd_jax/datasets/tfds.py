@@ -104,8 +104,12 @@ CHARACTERS = frozenset(
 
 
 def cache_dir() -> Path:
-    """Where decoded sets are kept: ``$RDD_CACHE``, or ``~/.cache/rdd_jax``."""
-    return Path(os.environ.get("RDD_CACHE", Path.home() / ".cache" / "rdd_jax"))
+    """Where decoded sets are kept, and what is compiled: ``$RDD_CACHE``, or ``~/.cache/rdd_jax``.
+
+    Raises:
+      RuntimeError: neither that nor a home is known.
+    """
+    return Path(os.environ.get("RDD_CACHE") or Path.home() / ".cache" / "rdd_jax")
 
 
 def _check_features(builder) -> None:
