@@ -1,18 +1,20 @@
 """An evaluation beside PyTorch's, in one run: networks trained on 100 images, and tested on 10,000.
 
-    python -m benchmarks.evaluation [--torch PYTHON --scripts FOLDER --networks 5 --epochs 300]
+    python -m benchmarks.evaluation [--torch PYTHON --scripts FOLDER --networks 5 --epochs 300 --precision bfloat16]
 
 Seconds, compilation included; GFLOP/s, PyTorch's time and the ratio. ``PYTHON`` is an interpreter that has PyTorch;
 without it ours is timed alone. Run it on an otherwise idle machine.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import tyro
 
 from benchmarks.beside_torch import CLASSES, Torch, forward_flops, noise, tell, timed
 from rdd_jax.networks import convnet, training
+from rdd_jax.networks.precision import at_precision
 from rdd_jax.networks.recipes import Recipe
 
 
@@ -22,6 +24,8 @@ class Evaluation(Torch):
 
     networks: int = 5
     epochs: int = 300
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of our products."""
 
 
 def main(options: Evaluation) -> None:
@@ -33,7 +37,8 @@ def main(options: Evaluation) -> None:
         for variables in training.train(network, synthetic, list(range(options.networks)), recipe):
             training.logits(network, variables, test)
 
-    seconds = timed(work)
+    with at_precision(options.precision):
+        seconds = timed(work)
     arguments = ("--networks", str(options.networks), "--epochs", str(options.epochs))
     found = options.run("torch_evaluation.py", *arguments)
     flops = options.networks * forward_flops() * (3 * options.epochs * 100 + 10_000)

@@ -1,7 +1,7 @@
 """A step of gradient matching beside PyTorch's, in one run; or RDD's inner training, robust beside plain.
 
-    python -m benchmarks.matching_step [--torch PYTHON --scripts FOLDER --rounds 3 --ipc 10 --batch 256]
-    python -m benchmarks.matching_step inner [--rounds 5]
+    python -m benchmarks.matching_step [--torch PYTHON --scripts FOLDER --rounds 3 --ipc 10 --batch 256 --precision P]
+    python -m benchmarks.matching_step inner [--rounds 5 --precision bfloat16]
 
 Seconds of the first call, compilation included; of a step, the least of three in a round; GFLOP/s, PyTorch's time and
 the ratio of the same round. ``PYTHON`` is an interpreter that has PyTorch; without it ours is timed alone. Run it on an
@@ -21,6 +21,7 @@ from benchmarks.beside_torch import CLASSES, Torch, forward_flops, noise, tell, 
 from rdd_jax import risk, trajectory
 from rdd_jax.distill import compose
 from rdd_jax.networks import Network, convnet, training
+from rdd_jax.networks.precision import at_precision
 from rdd_jax.objectives import gradient_matching
 from rdd_jax.sampling import stratified, uniform
 from rdd_jax.types import Examples
@@ -35,6 +36,8 @@ class Step(Torch):
     ipc: int = 10
     batch: int = 256
     """Real images a class."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of our products."""
 
 
 def step(options: Step, network: Network) -> None:
@@ -84,7 +87,8 @@ def inner(options: Step, network: Network) -> None:
 
 def main(options: Step) -> None:
     """Times what was asked for."""
-    {"step": step, "inner": inner}[options.what](options, convnet(CLASSES))
+    with at_precision(options.precision):
+        {"step": step, "inner": inner}[options.what](options, convnet(CLASSES))
 
 
 if __name__ == "__main__":

@@ -67,7 +67,7 @@ def snapshots(seed: int) -> Path:
     from rdd_jax.app.training import train
 
     out = FOLDER / "snapshots" / str(seed)
-    recipe = RealRecipeOptions(f"dsa,epochs={EPOCHS}")
+    recipe = RealRecipeOptions(recipe=f"dsa,epochs={EPOCHS}")
     train(Train(seed, out, DataOptions(**REAL), recipe))
     return out
 

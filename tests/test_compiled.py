@@ -129,18 +129,18 @@ def test_the_flag_and_the_variable_of_jax_win(own, tmp_path, quick_flags):
 
 @pytest.fixture
 def settings(monkeypatch, tmp_path):
-    """JAX's settings as they are in a new process, and what is changed of them."""
+    """JAX's settings as in a new process; what is changed of them is changed here alone."""
     monkeypatch.setenv("RDD_CACHE", str(tmp_path / "cache"))
-    found = SimpleNamespace(jax_enable_compilation_cache=True, jax_compilation_cache_dir=None)
-    found.update = lambda name, value: setattr(found, name, value)
-    monkeypatch.setattr(compiled, "jax", SimpleNamespace(config=found))
+    found = {"jax_enable_compilation_cache": True, "jax_compilation_cache_dir": None}
+    config = SimpleNamespace(values=found, update=found.__setitem__)
+    monkeypatch.setattr(compiled, "jax", SimpleNamespace(config=config))
     return found
 
 
 def test_programs_are_kept_in_the_cache_folder_a_folder_a_kind_of_processor(settings, tmp_path, monkeypatch):
     keep_compiled()
     folder = compiled_folder()
-    assert settings.jax_compilation_cache_dir == str(folder)
+    assert settings["jax_compilation_cache_dir"] == str(folder)
     assert folder.parent == tmp_path / "cache" / "compiled"
     assert folder.stat().st_mode & 0o077 == 0
     monkeypatch.setattr(compiled.platform, "machine", lambda: "other")
@@ -149,17 +149,17 @@ def test_programs_are_kept_in_the_cache_folder_a_folder_a_kind_of_processor(sett
 
 @pytest.mark.parametrize("change", [{"jax_compilation_cache_dir": "theirs"}, {"jax_enable_compilation_cache": False}])
 def test_what_jax_has_been_told_stands(change, settings, tmp_path):
-    vars(settings).update(change)
-    before = {key: value for key, value in vars(settings).items() if key != "update"}
+    settings.update(change)
+    before = dict(settings)
     keep_compiled()
-    assert {key: value for key, value in vars(settings).items() if key != "update"} == before
+    assert settings == before
     assert not (tmp_path / "cache").exists()
 
 
 def test_turned_off_nothing_is_kept(settings, tmp_path):
     keep_compiled(False)
-    assert not settings.jax_enable_compilation_cache
-    assert settings.jax_compilation_cache_dir is None
+    assert not settings["jax_enable_compilation_cache"]
+    assert settings["jax_compilation_cache_dir"] is None
     assert not (tmp_path / "cache").exists()
 
 
@@ -170,7 +170,7 @@ def test_a_folder_that_cannot_be_written_is_told_and_done_without(settings, tmp_
         InputWarning, match=r"cannot be kept \('.*file.*Not a directory\): set RDD_CACHE .* or say `rdd --no"
     ):
         keep_compiled()
-    assert settings.jax_compilation_cache_dir is None
+    assert settings["jax_compilation_cache_dir"] is None
 
 
 def test_without_a_home_it_is_done_without(settings, monkeypatch):
@@ -184,7 +184,7 @@ def test_without_a_home_it_is_done_without(settings, monkeypatch):
 
 
 def test_a_damaged_program_in_a_folder_of_the_users_own_is_left_there(settings, tmp_path):
-    settings.jax_compilation_cache_dir = str(tmp_path)
+    settings["jax_compilation_cache_dir"] = str(tmp_path)
     (tmp_path / "jit_f-0-cache").write_bytes(b"half")
     told = mended("Error reading persistent compilation cache entry for 'jit_f': error: incomplete")
     assert told == f"jit_f, compiled before, cannot be read back: remove it from {str(tmp_path)!r}"

@@ -32,7 +32,7 @@ KERNEL = {"kernel": "fc-ntk", "depth": 1, "reg": 1e-6}
 RANDOM = {"kernel_network", "kernel_width", "kernel_count", "kernel_seed", "kernel_memory"}
 """Of kernels that nothing has by default."""
 NETWORK = {"network": "convnet", "net_depth": 3, "net_width": 128, "norm": "instance", "learners": "convnet"}
-NETWORK |= {"init_steps": 300}
+NETWORK |= {"init_steps": 300, "precision": "float32"}
 TRAINING = {"net_batch": 256, "net_lr": 0.01, "net_pool": 1}
 MEAN = {"within": "mean", "across": "mean"}
 EVALUATION = {"find_rates": False, "baselines": True, "corruptions": ""}

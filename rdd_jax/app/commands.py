@@ -13,6 +13,7 @@ from rdd_jax.app.sections import (
     EvaluationOptions,
     GroupOptions,
     KernelOptions,
+    PrecisionOptions,
     RegressionOptions,
     RiskOptions,
     SpaceOptions,
@@ -58,6 +59,7 @@ class Evaluate:
     data: DataOptions = DataOptions()
     kernel: RegressionOptions = RegressionOptions()
     evaluation: EvaluationOptions = EvaluationOptions(learners=None)
+    networks: PrecisionOptions = PrecisionOptions()
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ class Find:
 
 
 @dataclass(frozen=True)
-class RealRecipeOptions:
+class RealRecipeOptions(PrecisionOptions):
     """How networks are trained."""
 
     recipe: Annotated[str | None, replace(RECIPE, help=REAL_RECIPE)] = None

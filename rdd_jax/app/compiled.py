@@ -29,7 +29,7 @@ def keep_compiled(on: bool = True) -> None:
     """
     if not on:
         jax.config.update("jax_enable_compilation_cache", False)
-    elif jax.config.jax_enable_compilation_cache and not jax.config.jax_compilation_cache_dir:
+    elif jax.config.values["jax_enable_compilation_cache"] and not jax.config.values["jax_compilation_cache_dir"]:
         folder = compiled_folder()
         if folder is not None:
             jax.config.update("jax_compilation_cache_dir", str(folder))
@@ -70,7 +70,7 @@ def mended(told: str) -> str:
     A process that was killed leaves half a file, which JAX would never replace. It is removed where the folder is ours.
     """
     found = re.search(r"entry for '([^']+)'", told)
-    program, folder = found[1] if found else "a program", Path(jax.config.jax_compilation_cache_dir or "")
+    program, folder = found[1] if found else "a program", Path(jax.config.values["jax_compilation_cache_dir"] or "")
     if found and folder.parent == cache_dir() / "compiled":
         for file in folder.glob(f"{program}-*"):
             file.unlink(missing_ok=True)

@@ -26,6 +26,7 @@ from rdd_jax.devices import mesh_by_name, within
 from rdd_jax.errors import InputError
 from rdd_jax.evaluation import evaluate_sets
 from rdd_jax.files import check_new
+from rdd_jax.networks.precision import at_precision
 from rdd_jax.progress import SILENT, Progress, Stages, heard
 from rdd_jax.saving import SavedSet
 from rdd_jax.selection import IMPORTANCE, Certificate, Pool, Selection, certify, check_ipc, drawn_by
@@ -83,6 +84,7 @@ def _distilled(config: Method, run: Run, resume: bool, held: ExitStack, progress
         run.check_data(splits)
         run.check_files(config)
     _check_data(config, splits)
+    held.enter_context(at_precision(config.precision))
     batch = config.drawn(splits.train.classes).batch if isinstance(config, Stepped) else None
     held.enter_context(within(mesh_by_name(config.mesh, batch)))
     kernel = pieces.kernel_of(config.kernel, splits.train)

@@ -11,12 +11,13 @@ from rdd_jax.app.digests import fingerprint
 from rdd_jax.app.methods import Method, name_of
 from rdd_jax.app.reporting import described, measured_values, notes
 from rdd_jax.app.run_folder import Run
-from rdd_jax.app.sections import EvaluationOptions, RegressionOptions
+from rdd_jax.app.sections import EvaluationOptions, PrecisionOptions, RegressionOptions
 from rdd_jax.app.sizes import check_recipes
 from rdd_jax.datasets.preprocess import Prepared, prepare
 from rdd_jax.errors import InputError
 from rdd_jax.evaluation import evaluate_sets
 from rdd_jax.files import check_new
+from rdd_jax.networks.precision import at_precision
 from rdd_jax.networks.recipe_files import carried, recipe_of, spelt
 from rdd_jax.networks.recipes import Recipe, network_by_recipe
 from rdd_jax.progress import SILENT, Progress, Stages
@@ -44,6 +45,7 @@ def of_run(source: str) -> Evaluate:
         kernel=options.narrowed(RegressionOptions, own.kernel),
         # Its recipe, with the rates that were found, is what the set carries.
         evaluation=replace(options.narrowed(EvaluationOptions, own.evaluation), recipe=None, find_rates=False),
+        networks=PrecisionOptions(own.precision),
     )
 
 
@@ -83,21 +85,23 @@ def evaluate(config: Evaluate, progress: Progress = SILENT, elsewhere: Collectio
     recipe = recipe or BESIDE
     pieces.check_learners(of, recipe, images, splits)
     check_recipes(pieces.recipes_of(of, recipe), splits.train.images.shape[1:])
-    recipe = pieces.found_rates(of, recipe, synthetic, prepared, stages)
-    recipes = pieces.recipes_of(of, recipe)
-    recipes += _beside(recipes, splits.train)
-    learners = pieces.learners_of(of, recipes, config.kernel, images, prepared)
-    stages.begin("evaluating")
     ipc = None if run is None else run.set.ipc
-    measured = evaluate_sets(
-        synthetic, prepared, learners, of.seeds, of.baselines, pieces.listed(of.corruptions), ipc, progress
-    )
+    with at_precision(config.networks.precision):
+        recipe = pieces.found_rates(of, recipe, synthetic, prepared, stages)
+        recipes = pieces.recipes_of(of, recipe)
+        recipes += _beside(recipes, splits.train)
+        learners = pieces.learners_of(of, recipes, config.kernel, images, prepared)
+        stages.begin("evaluating")
+        measured = evaluate_sets(
+            synthetic, prepared, learners, of.seeds, of.baselines, pieces.listed(of.corruptions), ipc, progress
+        )
     kind = "fixed" if run is None else run.label_kind
     return {
         "source": config.source,
         "data": described(config.data.data, config.data),
         **_made(run, images // classes),
         "recipe": spelt(recipe, images, classes),
+        "precision": config.networks.precision,
         "seconds": stages.seconds,
         **measured_values(prepared, synthetic, *measured),
         "notes": [*notes(kind, synthetic, recipes), *[OTHER] * other],

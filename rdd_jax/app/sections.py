@@ -19,6 +19,7 @@ from rdd_jax.kernels import KERNELS
 from rdd_jax.networks import NETWORKS
 from rdd_jax.networks.convnet import GROWTHS
 from rdd_jax.networks.layers import NORMS
+from rdd_jax.networks.precision import PRECISIONS
 from rdd_jax.networks.recipe_files import recipe_of
 from rdd_jax.networks.recipes import RECIPES, network_by_recipe
 from rdd_jax.risk import MEASURES
@@ -34,6 +35,7 @@ __all__ = [
     "KernelOptions",
     "MethodGroupOptions",
     "OptimiserOptions",
+    "PrecisionOptions",
     "RegressionOptions",
     "RiskOptions",
     "ShiftOptions",
@@ -208,6 +210,13 @@ class RegressionOptions(KernelOptions):
     """Kernel ridge regression."""
 
     reg: Annotated[float, number("ridge, as a fraction of the mean of the Gram matrix's diagonal")] = 1e-6
+
+
+@dataclass(frozen=True)
+class PrecisionOptions:
+    """How networks multiply."""
+
+    precision: Annotated[str, one_of(PRECISIONS, "of networks' products, whose sums stay float32")] = "float32"
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from rdd_jax.evaluation import evaluate, learner_name, metrics, prepare_test
 from rdd_jax.files import locked, write_bytes, write_json
 from rdd_jax.grouping import split_names
 from rdd_jax.networks import Network
+from rdd_jax.networks.precision import at_precision
 from rdd_jax.networks.recipe_files import recipe_of, spelt
 from rdd_jax.networks.recipes import Recipe, network_by_recipe, sizes_of
 from rdd_jax.networks.training import logits
@@ -75,7 +76,7 @@ def train(config: Train, progress: Progress = SILENT) -> dict[str, Any]:
             return {**kept.report(), "out": str(kept.folder), "trained": False}
     else:
         kept.create(values, environment(), data)
-    with locked(kept.folder):
+    with locked(kept.folder), at_precision(config.training.precision):
         return {**_trained(config, recipe, splits, kept, stages), "out": str(kept.folder), "trained": True}
 
 

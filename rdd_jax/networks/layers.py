@@ -9,6 +9,7 @@ from jaxtyping import Array
 
 from rdd_jax.errors import choose
 from rdd_jax.networks.convolution import convolve
+from rdd_jax.networks.precision import product
 
 __all__ = [
     "ACTIVATIONS",
@@ -44,7 +45,7 @@ def bias_of(fan_in: int) -> nn.initializers.Initializer:
 
 
 class Linear(nn.Module):
-    """A linear layer."""
+    """A linear layer; see `precision.product`."""
 
     width: int
 
@@ -52,7 +53,7 @@ class Linear(nn.Module):
     def __call__(self, x):
         kernel = self.param("kernel", torch_uniform, (x.shape[-1], self.width))
         bias = self.param("bias", bias_of(x.shape[-1]), (self.width,))
-        return x @ kernel + bias.reshape((1,) * (x.ndim - 1) + (-1,))
+        return product(x, kernel) + bias.reshape((1,) * (x.ndim - 1) + (-1,))
 
 
 class Conv(nn.Module):

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from rdd_jax.errors import InputError, at_least
 from rdd_jax.networks.base import Classifier, Network, from_flax
 from rdd_jax.networks.layers import Linear, torch_uniform, whole
+from rdd_jax.networks.precision import is_rounded, rounded_product
 
 __all__ = ["Attention", "ViTBody", "vit"]
 
@@ -39,7 +40,7 @@ class ViTBody(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention; queries, keys and values without bias."""
+    """Multi-head self-attention; queries, keys and values without bias. Their products are never rounded."""
 
     width: int
     heads: int
@@ -48,12 +49,16 @@ class Attention(nn.Module):
     def __call__(self, x):
         n, tokens, _ = x.shape
         shape = (n, tokens, self.heads, self.width // self.heads)
+        how = {"use_bias": False, "kernel_init": torch_uniform, "dot_general": _rounded if is_rounded() else None}
         query, key, value = (
-            nn.Dense(self.width, use_bias=False, kernel_init=torch_uniform, name=name)(x).reshape(shape)
-            for name in ("query", "key", "value")
+            nn.Dense(self.width, name=name, **how)(x).reshape(shape) for name in ("query", "key", "value")
         )
         mixed = jax.nn.dot_product_attention(query, key, value)
         return Linear(self.width)(mixed.reshape(n, tokens, self.width))
+
+
+def _rounded(x, kernel, *_, **__):
+    return rounded_product(x, kernel)
 
 
 def vit(classes: int, patch: int = 4, width: int = 512, depth: int = 6, heads: int = 8) -> Network:

@@ -56,6 +56,7 @@ class Method:
     steps: ClassVar[int] = 0
     robust: ClassVar[bool] = False
     label_kind: ClassVar[str] = "fixed"
+    precision: ClassVar[str] = "float32"
 
     @property
     def images(self) -> int:

@@ -9,7 +9,7 @@ from rdd_jax.app import pieces
 from rdd_jax.app.digests import fingerprint
 from rdd_jax.app.methods.base import Method, Stepped, filled
 from rdd_jax.app.options import Option, count, number, one_of
-from rdd_jax.app.sections import RiskOptions, SizeOptions
+from rdd_jax.app.sections import PrecisionOptions, RiskOptions, SizeOptions
 from rdd_jax.app.set_options import NetworkSetOptions
 from rdd_jax.app.snapshot_folder import SnapshotFolder
 from rdd_jax.augment import SHARED, none
@@ -46,7 +46,7 @@ class SnapshotOptions:
 
 
 @dataclass(frozen=True)
-class NetworkOptions(SnapshotOptions, SizeOptions):
+class NetworkOptions(SnapshotOptions, PrecisionOptions, SizeOptions):
     """The network of the steps."""
 
     network: Annotated[str, one_of(NETWORKS, "what the set is made by")] = "convnet"
@@ -76,6 +76,11 @@ class ByNetworks(Stepped):
         set: NetworkSetOptions = NetworkSetOptions()
         risk: RiskOptions = RiskOptions()
         network: NetworkOptions = NetworkOptions()
+
+    @property
+    def precision(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Of the products of all networks of a run, its evaluation's too."""
+        return self.network.precision
 
     def published(self, train: Data) -> dict[str, Any]:
         """Published settings that depend on the data or on the size of the set."""
