@@ -2,6 +2,7 @@
 
     python -m experiments.minutes run --minutes 5                 # every way
     python -m experiments.minutes run --minutes 5 15 --ways dm "dm, by kip"
+    python -m experiments.minutes rates --steps 4000 --ways dm --rates 0.1 0.3 1
     python -m experiments.minutes run --steps 4000 --ways dm --lr 1
     python -m experiments.minutes table
     python -m experiments.minutes figure                          # experiments/figures/minutes.png
@@ -11,12 +12,14 @@ a run folder under ``runs/minutes``, kept when it ends; the script can be stoppe
 takes as many steps as fit into its minutes, by the pace of 30 steps after the first ten, timed once; or ``--steps``.
 Snapshots are of one training on the real data by DSA's augmentation, whose time is told apart; every set is scored
 under DSA's recipe, whatever its method's own. Rates are those of `experiments.for_networks`, found on validation, or
-else the method's, or ``--lr``; the accuracy of one network on validation stands in the table to choose one by.
+else the method's, or ``--lr``; the accuracy of one network on validation stands in the table to choose one by, and
+``rates`` measures that alone, in run folders ``rates/IPC/WAY/STEPS/RATE`` of which no network sees the test images.
 """
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -131,16 +134,37 @@ def run(
     networks: int,
 ) -> None:
     """Every cell that is not finished; interrupted ones are resumed."""
+    for way, taken, seed, folder in cells(ways, ipc, minutes, steps, lr, seeds):
+        if not Run(folder).finished:
+            report = _distilled(folder, partial(config_of, way, ipc, seed, taken, networks, lr))
+            print(way, seed, report["steps"], "steps", _row(report), flush=True)
+
+
+def _distilled(folder: Path, make: Callable[[], Method]) -> dict[str, Any]:
+    """The report of a run that is not finished; one that has begun is resumed as it was."""
     from rdd_jax.app.distilling import distill
 
-    for way, taken, seed, folder in cells(ways, ipc, minutes, steps, lr, seeds):
-        begun = Run(folder)
-        if begun.finished:
-            continue
-        resume = (folder / "config.json").exists()
-        config = begun.config() if resume else config_of(way, ipc, seed, taken, networks, lr)
-        report = distill(config, folder, resume=resume).report
-        print(way, seed, report["steps"], "steps", _row(report), flush=True)
+    resume = (folder / "config.json").exists()
+    return distill(Run(folder).config() if resume else make(), folder, resume=resume).report
+
+
+def try_rates(ways: Sequence[str], ipc: int, steps: int, rates: Sequence[float]) -> None:
+    """Prints the accuracy of one network on validation, in %, for every rate; seed 0."""
+    print("| way | images a class | steps | rate | validation |\n|" + "---|" * 5)
+    for way in ways or WAYS:
+        choose("way", way, WAYS)
+        for rate in rates:
+            folder = FOLDER / "rates" / str(ipc) / way / str(steps) / f"{rate:g}"
+            if not Run(folder).finished:
+                # Regression in the place of the networks, by the recipe of which the set is validated all the same.
+                config = config_of(way, ipc, 0, steps, 1, rate)
+                _distilled(folder, partial(configured, config, learners="krr"))
+            print(f"| {way} | {ipc} | {steps} | {rate:g} | {100 * _validated(folder):.1f} |", flush=True)
+
+
+def _validated(folder: Path) -> float:
+    """The accuracy on validation at the end of a run."""
+    return [row["validation_accuracy"] for row in Run(folder).metrics() if "validation_accuracy" in row][-1]
 
 
 def _row(report: dict[str, Any]) -> dict[str, str]:
@@ -153,9 +177,8 @@ def found() -> list[tuple[str, str, dict[str, Any]]]:
     reports = []
     for file in sorted(FOLDER.glob("*/*/*/*/report.json")):
         ipc, way = file.relative_to(FOLDER).parts[:2]
-        validated = [row["validation_accuracy"] for row in Run(file.parent).metrics() if "validation_accuracy" in row]
         rate = read_values(file.parent / "config.json", "")["optimiser"]["lr"]
-        reports.append((ipc, way, read_values(file, "") | {"validation": validated[-1], "rate": rate}))
+        reports.append((ipc, way, read_values(file, "") | {"validation": _validated(file.parent), "rate": rate}))
     return sorted(reports, key=lambda row: (int(row[0]), list(WAYS).index(row[1]), row[2]["steps"]))
 
 
@@ -192,7 +215,7 @@ def figure() -> None:
 
 
 def main(
-    what: tyro.conf.Positional[Literal["run", "table", "figure"]],
+    what: tyro.conf.Positional[Literal["run", "rates", "table", "figure"]],
     ways: tuple[str, ...] = (),
     ipc: int = 10,
     minutes: tuple[float, ...] = (5.0,),
@@ -200,16 +223,23 @@ def main(
     lr: float | None = None,
     seeds: int = 1,
     networks: int = 3,
+    rates: tuple[float, ...] = (0.1, 0.3, 1.0, 3.0),
 ) -> None:
-    """Runs ways, all by default, or shows what is there.
+    """Runs ways, all by default, or tries rates for them, or shows what is there.
 
     Args:
       minutes: of distilling, each a cell of its own.
-      steps: in the place of minutes.
+      steps: in the place of minutes; of rates, 4,000 by default.
       lr: in the place of the way's own rate.
       networks: trained on every set.
+      rates: to be tried.
     """
-    {"run": lambda: run(ways, ipc, minutes, steps, lr, seeds, networks), "table": table, "figure": figure}[what]()
+    if what == "run":
+        run(ways, ipc, minutes, steps, lr, seeds, networks)
+    elif what == "rates":
+        try_rates(ways, ipc, steps or 4000, rates)
+    else:
+        {"table": table, "figure": figure}[what]()
 
 
 if __name__ == "__main__":
