@@ -74,7 +74,7 @@ def problem(ipc: int) -> tuple[str, Examples, Synthetic]:
     examples = prepared.examples().replace(groups=jnp.asarray(codes), group_count=count)
     pool = selection.Pool(prepared.train, train.labels, train.classes)
     index = selection.subset("random", pool, ipc).index
-    start = Synthetic(examples.images[index], examples.labels[index])
+    start = Synthetic(examples.look(index), examples.labels[index])
     return splits.name, examples, start
 
 

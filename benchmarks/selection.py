@@ -112,7 +112,7 @@ def variance() -> None:
 
     @jax.jit
     def gradient(images: jax.Array, index: jax.Array, weight: jax.Array) -> jax.Array:
-        batch = Batch(examples.images[index], examples.labels[index], examples.groups[index], weight, group_count=1)
+        batch = Batch(examples.look(index), examples.labels[index], examples.groups[index], weight, group_count=1)
         return jax.grad(
             lambda x: (
                 jnp.sum(objective(jax.random.key(0), None, Synthetic(x, synthetic.labels), batch).value * weight)

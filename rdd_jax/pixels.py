@@ -32,14 +32,15 @@ class PixelMap(NamedTuple):
     scale: Float[Array, "*p"]
     matrix: Float[Array, "d d"] | None = None
 
-    def __call__(self, images: Num[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+    def __call__(self, images: Num[Array, "*b h w c"]) -> Float[Array, "*b h w c"]:
         """``uint8`` in 0..255, or floating point in [0, 1], to model space, float32."""
-        pixels = images * jnp.float32(1 / 255) if images.dtype == jnp.uint8 else images
+        pixels = images.reshape(-1, *images.shape[-3:])
+        pixels = pixels * jnp.float32(1 / 255) if images.dtype == jnp.uint8 else pixels
         centred = pixels - self.mean[None]
         if self.matrix is None:
-            return centred * self.scale[None]
-        flat = jnp.matmul(centred.reshape(len(images), -1), self.matrix, precision="highest")
-        return flat.reshape(images.shape)
+            return (centred * self.scale[None]).reshape(images.shape)
+        points = jnp.matmul(centred.reshape(len(pixels), -1), self.matrix, precision="highest")
+        return points.reshape(images.shape)
 
 
 @runtime_checkable

@@ -61,7 +61,7 @@ class Examples(Counted):
         """The same with other values in some fields; without tables, which need no longer be true."""
         return super().replace(**{"tables": None, **changes})
 
-    def look(self, index: Int[Array, " b"] | slice) -> Float[Array, "b h w c"]:
+    def look(self, index: Int[Array | np.ndarray, "*b"] | slice) -> Float[Array, "*b h w c"]:
         """The images at ``index``, which lies within them, in model space."""
         found = self.images.at[index].get(mode="promise_in_bounds")
         return found if self.space is None else self.space(found)

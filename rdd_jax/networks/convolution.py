@@ -101,7 +101,7 @@ def _by_patches(images: Array, filters: Array, stride: int, padding: int) -> Arr
     return products.reshape(*patches.shape[2:], width)
 
 
-# --- rounded, on other devices  ---------------------------------------------------------------------------
+# --- rounded, on other devices ---------------------------------------------------------------------------
 
 
 def _rounded(lhs: Array, rhs: Array, sides: list[tuple[int, int]], numbers: tuple[str, str, str], **how) -> Array:
