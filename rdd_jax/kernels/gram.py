@@ -53,8 +53,11 @@ def tiled(kernel: Kernel, rows: int, columns: int) -> Kernel:
 
 
 def block_rows(features: int, columns: int, budget: int = BUDGET) -> int:
-    """How many rows of ``features`` numbers against ``columns`` others fit the budget, in float32."""
-    return max(1, budget // (4 * (features + TEMPORARIES * columns)))
+    """How many rows of ``features`` numbers against ``columns`` others fit the budget, in float32.
+
+    Rows are held three times: on the host, on the device, and those of the block before.
+    """
+    return max(1, budget // (4 * (3 * features + TEMPORARIES * columns)))
 
 
 def row_blocks(images: Images, rows: int) -> Iterator[tuple[slice, np.ndarray]]:
