@@ -88,7 +88,7 @@ def test_predictions_do_not_depend_on_the_budget(rows):
 @given(features=st.integers(1, 10**5), columns=st.integers(1, 10**5), budget=st.integers(0, 2**34))
 def test_blocks_fill_the_budget_and_stay_within(features, columns, budget):
     rows = block_rows(features, columns, budget)
-    a_row = 4 * (features + 8 * columns)
+    a_row = 4 * (3 * features + 8 * columns)
     assert rows >= 1
     assert rows == 1 or rows * a_row <= budget
     assert (rows + 1) * a_row > budget

@@ -104,7 +104,7 @@ def test_solved_labels_do_not_depend_on_the_blocks():
     support, x, y = jnp.asarray(images(11, 4)), images(12, 23), targets(13, 23)
     whole = krr.label_solve(KERNEL, support, x, y, label_reg=1e-3)
     for rows in (0, 1, 7):
-        budget = rows * 4 * (9 + 8 * 4)
+        budget = rows * 4 * (3 * 9 + 8 * 4)
         told = []
         with heard(Progress(told.append, lambda *step, told=told: told.append(step))):
             labels = krr.label_solve(KERNEL, support, x, y, 1e-6, 1e-3, budget)
