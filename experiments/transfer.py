@@ -7,8 +7,8 @@
 Sets of 10 images a class, standardised, seed 0. A cell, a set under a learner, is a file under ``runs/transfer``, kept
 when it ends; the script can be stopped and started again at any time. Nothing here is chosen: regressions have the
 ridge of `rdd distill kip`, networks are DC's ConvNet-3 by DC's recipe, under cross-entropy (learned labels are cut to
-their largest entry) or squared error on the labels as they are, at a tenth of the rate. *NTK*: by the sum of the outputs,
-of a ConvNet-3-32 without norm, at random or after two epochs on the real training images.
+their largest entry) or squared error on the labels as they are, at a tenth of the rate. *NTK*: by the sum of the
+outputs, of a ConvNet-3-32 without norm, at random or after two epochs on the real training images.
 """
 
 import json
