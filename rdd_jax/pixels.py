@@ -105,8 +105,13 @@ def on_device(images: Images) -> tuple[Num[Array, "N h w c"], PixelMap | None]:
     return placed(np.asarray(images)), None
 
 
-def parts(images: Images, size: int = 4096) -> Iterator[tuple[slice, np.ndarray]]:
+PART = 2**24
+"""Numbers that `parts` holds at a time, unless told how many rows."""
+
+
+def parts(images: Images, size: int | None = None) -> Iterator[tuple[slice, np.ndarray]]:
     """So many rows at a time, and where they are."""
+    size = size or max(1, PART // math.prod(images.shape[1:]))
     for start in range(0, len(images), size):
         where = slice(start, min(start + size, len(images)))
         yield where, images[where]

@@ -140,8 +140,9 @@ def fit(kind: str, pixels: np.ndarray, regularisation: float = 0.1) -> Preproces
     raise unknown("preprocessing", kind, PREPROCESSINGS)
 
 
-def _blocks(images: np.ndarray, size: int = 4096) -> Iterator[np.ndarray]:
-    """Views of so many images at a time, so that nothing of the data's size is doubled."""
+def _blocks(images: np.ndarray, numbers: int = 2**22) -> Iterator[np.ndarray]:
+    """Views of images of so many numbers at a time, so that nothing of the data's size is doubled."""
+    size = max(1, numbers // images[0].size)
     return (images[start : start + size] for start in range(0, len(images), size))
 
 

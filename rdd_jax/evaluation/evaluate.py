@@ -103,9 +103,10 @@ def prepare_test(prepared: Prepared, corruptions: Sequence[str] = ()) -> Tested:
 
 def _clustered(points: Images) -> np.ndarray:
     """The cluster of every point; of many points clusters of a `features.sample` of them."""
-    some = points[sample(*points.shape)]
-    found = kmeans(jax.random.key(0), some, min(CLUSTERS, len(some)))
-    if len(some) == len(points):
+    n, numbers = points.shape
+    chosen = sample(n, 2 * numbers)  # for the device holds them too
+    found = kmeans(jax.random.key(0), points[chosen], min(CLUSTERS, n))
+    if isinstance(chosen, slice):
         return np.asarray(found.assignment)
     return np.concatenate([np.asarray(assign(part, found.centres)) for _, part in parts(points)])
 
