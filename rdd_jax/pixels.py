@@ -111,7 +111,7 @@ PART = 2**24
 
 def parts(images: Images, size: int | None = None) -> Iterator[tuple[slice, np.ndarray]]:
     """So many rows at a time, and where they are."""
-    size = size or max(1, PART // math.prod(images.shape[1:]))
+    size = size or max(1, PART // max(1, math.prod(images.shape[1:])))
     for start in range(0, len(images), size):
         where = slice(start, min(start + size, len(images)))
         yield where, images[where]

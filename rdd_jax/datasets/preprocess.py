@@ -4,6 +4,7 @@ Every preprocessing here is the affine map ``z = A (x - mean)`` of pixels ``x`` 
 with an exact inverse holds them all.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -142,7 +143,7 @@ def fit(kind: str, pixels: np.ndarray, regularisation: float = 0.1) -> Preproces
 
 def _blocks(images: np.ndarray, numbers: int = 2**22) -> Iterator[np.ndarray]:
     """Views of images of so many numbers at a time, so that nothing of the data's size is doubled."""
-    size = max(1, numbers // images[0].size)
+    size = max(1, numbers // max(1, math.prod(images.shape[1:])))
     return (images[start : start + size] for start in range(0, len(images), size))
 
 
