@@ -367,5 +367,5 @@ def test_a_file_in_the_place_of_the_folder_is_found_before_the_first_step(tmp_pa
 
 
 def test_mistakes_of_the_program_are_no_errors_of_the_system(tmp_path):
-    with pytest.raises(ValueError, match="Unsupported type"):
+    with pytest.raises(ValueError, match=r"Unsupported (data )?type"):
         Checkpoints(tmp_path / "checkpoints").save(saved(1)._replace(loss=jax.ShapeDtypeStruct((3,), jnp.float32)))

@@ -11,6 +11,7 @@ import time
 import numpy as np
 import pytest
 
+from rdd_jax.app.cli import main
 from rdd_jax.app.hosts import Hosts
 from rdd_jax.errors import InputError
 
@@ -25,7 +26,9 @@ def environment(devices, **more):
 def rdd(*words, devices=1):
     command = [sys.executable, "-m", "rdd_jax.app.cli", *words]
     pipe = subprocess.PIPE
-    return subprocess.Popen(command, env=environment(devices), stdout=pipe, stderr=pipe, text=True)
+    return subprocess.Popen(
+        command, env=environment(devices, RDD_HOSTS_SILENCE="5"), stdout=pipe, stderr=pipe, text=True
+    )
 
 
 def on_two(*words):
@@ -34,6 +37,12 @@ def on_two(*words):
         port = free.getsockname()[1]
     where = ["--coordinator", f"127.0.0.1:{port}", "--hosts", "2"]
     return [rdd(*words, *where, "--host", str(host), devices=2) for host in range(2)]
+
+
+def ended(process):
+    """The exit code, with its pipes closed."""
+    process.communicate(timeout=120)
+    return process.returncode
 
 
 def values(run):
@@ -45,26 +54,25 @@ def test_two_hosts_give_what_one_does_and_one_goes_on_where_one_died(tmp_path, q
     run, killed = tmp_path / "run", tmp_path / "killed"
     hosts = on_two(*WORDS, "--steps", "30", "--out", str(run))
     dying = on_two(*WORDS, "--steps", "100000", "--checkpoint-every", "10", "--out", str(killed))
-    alone = rdd(*WORDS, "--steps", "30", "--out", str(tmp_path / "alone"))
+    assert main([*WORDS, "--steps", "30", "--out", str(tmp_path / "alone")]) == 0
     told = [host.communicate(timeout=120) for host in hosts]
     assert [host.returncode for host in hosts] == [0, 0], told
     assert "the report, with pictures" in told[0][0]
     assert "report" not in told[1][0]
-    assert alone.wait(timeout=120) == 0
     np.testing.assert_allclose(values(run), values(tmp_path / "alone"), atol=1e-4)
     deadline = time.monotonic() + 60
     while not (killed / "checkpoints" / "20").is_dir() and time.monotonic() < deadline:
         time.sleep(0.1)
     dying[1].send_signal(signal.SIGKILL)
-    assert dying[0].wait(timeout=60) != 0
-    dying[1].wait()
+    assert ended(dying[0]) != 0
+    assert ended(dying[1]) == -signal.SIGKILL
     steps = [int(folder.name) for folder in (killed / "checkpoints").iterdir() if folder.name.isdigit()]
     going_on = rdd("distill", "--resume", str(killed))
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and _last_step(killed) <= max(steps) + 20:
         time.sleep(0.1)
     going_on.send_signal(signal.SIGINT)
-    assert going_on.wait(timeout=60) == 130
+    assert ended(going_on) == 130
     assert _last_step(killed) > max(steps) + 20
 
 

@@ -28,7 +28,7 @@ PATIENCE = 60
 """Seconds that hosts wait for each other at the start, unless ``RDD_HOSTS_TIMEOUT`` says otherwise."""
 
 SILENCE = 20
-"""Seconds after which a host that is no longer heard of has ended."""
+"""Seconds after which a host that is no longer heard of has ended, unless ``RDD_HOSTS_SILENCE`` says otherwise."""
 
 
 @dataclass(frozen=True)
@@ -70,12 +70,13 @@ class Hosts:
         if self.coordinator is None:
             return
         patience = int(os.environ.get("RDD_HOSTS_TIMEOUT", PATIENCE))
+        silence = int(os.environ.get("RDD_HOSTS_SILENCE", SILENCE))
         if self.host:
             self._wait_for_first(patience)
         given: dict[str, Any] = {} if self.coordinator == "auto" else {"coordinator_address": self.coordinator}
         given |= {} if self.hosts is None else {"num_processes": self.hosts, "process_id": self.host}
         try:
-            jax.distributed.initialize(**given, initialization_timeout=patience, heartbeat_timeout_seconds=SILENCE)
+            jax.distributed.initialize(**given, initialization_timeout=patience, heartbeat_timeout_seconds=silence)
         # As JAX tells of time-outs, addresses, and environments that name no hosts.
         except (RuntimeError, ValueError) as error:
             told = " ".join(str(error).split())[:200]
