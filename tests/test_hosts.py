@@ -1,6 +1,5 @@
-"""One run on two hosts of two simulated devices each: the result of one, a host that dies, going on with one host."""
+"""One run on two hosts of two simulated devices each: a host that dies, and going on with one host to the same end."""
 
-import json
 import os
 import signal
 import socket
@@ -50,35 +49,19 @@ def values(run):
 
 
 @pytest.mark.slow
-def test_two_hosts_give_what_one_does_and_one_goes_on_where_one_died(tmp_path, quick_flags):
-    run, killed = tmp_path / "run", tmp_path / "killed"
-    hosts = on_two(*WORDS, "--steps", "30", "--out", str(run))
-    dying = on_two(*WORDS, "--steps", "100000", "--checkpoint-every", "10", "--out", str(killed))
-    assert main([*WORDS, "--steps", "30", "--out", str(tmp_path / "alone")]) == 0
-    told = [host.communicate(timeout=120) for host in hosts]
-    assert [host.returncode for host in hosts] == [0, 0], told
-    assert "the report, with pictures" in told[0][0]
-    assert "report" not in told[1][0]
-    np.testing.assert_allclose(values(run), values(tmp_path / "alone"), atol=1e-4)
-    deadline = time.monotonic() + 60
-    while not (killed / "checkpoints" / "20").is_dir() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    dying[1].send_signal(signal.SIGKILL)
-    assert ended(dying[0]) != 0
-    assert ended(dying[1]) == -signal.SIGKILL
-    steps = [int(folder.name) for folder in (killed / "checkpoints").iterdir() if folder.name.isdigit()]
-    going_on = rdd("distill", "--resume", str(killed))
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and _last_step(killed) <= max(steps) + 20:
-        time.sleep(0.1)
-    going_on.send_signal(signal.SIGINT)
-    assert ended(going_on) == 130
-    assert _last_step(killed) > max(steps) + 20
-
-
-def _last_step(run):
-    lines = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
-    return json.loads([line for line in lines if line.endswith("\n")][-1])["step"]
+def test_one_host_goes_on_where_one_of_two_died_to_the_same_end(tmp_path, quick_flags):
+    run, alone, words = tmp_path / "run", tmp_path / "alone", [*WORDS, "--steps", "300", "--checkpoint-every", "10"]
+    first, second = on_two(*words, "--out", str(run))
+    deadline = time.monotonic() + 90
+    while not (run / "checkpoints" / "10").is_dir() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    second.send_signal(signal.SIGKILL)
+    assert main([*words, "--out", str(alone)]) == 0
+    assert ended(first) != 0
+    assert ended(second) == -signal.SIGKILL
+    assert not (run / "report.json").exists()
+    assert main(["distill", "--resume", str(run)]) == 0
+    np.testing.assert_allclose(values(run), values(alone), atol=1e-2)
 
 
 @pytest.mark.slow
