@@ -22,7 +22,7 @@ from rdd_jax.types import Synthetic, centred_one_hot
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "experiments" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-OF_A_RUN = {"--out", "--config", "--resume"}
+OF_A_RUN = {"--out", "--config", "--resume", "--coordinator", "--hosts", "--host"}
 
 
 def commands(page):
