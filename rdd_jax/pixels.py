@@ -105,7 +105,7 @@ def on_device(images: Images) -> tuple[Num[Array, "N h w c"], PixelMap | None]:
     return placed(np.asarray(images)), None
 
 
-PART = 2**24
+PART = 2**22
 """Numbers that `parts` holds at a time, unless told how many rows."""
 
 

@@ -77,7 +77,7 @@ def test_only_few_whitened_images_are_held(monkeypatch):
 
 def test_fits_in_blocks_are_those_of_all_at_once(monkeypatch):
     images = as_pixels(pixels())
-    monkeypatch.setattr(preprocess, "_blocks", lambda images: (images[i : i + 10] for i in range(0, N, 10)))
+    monkeypatch.setattr("rdd_jax.pixels.PART", 10 * images[0].size)
     standard, whitened = fit("standardise", pixels()), fit("zca", pixels(), 0.1)
     np.testing.assert_allclose(standard.mean.ravel(), images.mean((0, 1, 2), dtype=np.float64), rtol=1e-6)
     np.testing.assert_allclose(1 / standard.scale.ravel(), images.std((0, 1, 2), dtype=np.float64), rtol=1e-6)

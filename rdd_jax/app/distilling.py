@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rdd_jax.app import pieces, reporting, settings
+from rdd_jax.app import options, pieces, reporting, settings
 from rdd_jax.app.digests import fingerprint
 from rdd_jax.app.environment import environment
 from rdd_jax.app.grouped import Grouped
@@ -77,7 +77,7 @@ def _distilled(config: Method, run: Run, resume: bool, held: ExitStack, progress
     stages.begin("reading", config.data.data)
     splits = pieces.splits_of(config.data.data, config.data, config.seed, config.data.mirror, progress)
     config = config.resolved(splits.train)
-    check_alike("the configuration", lambda: {**settings.to_values(config), "data": name_of(config)})
+    check_alike("the configuration", lambda: _compared(config))
     check_alike("the data", lambda: {"data": fingerprint(splits)})
     check_alike("a version", lambda: {**environment(), "platform": ""})
     if resume:
@@ -118,6 +118,11 @@ def _distilled(config: Method, run: Run, resume: bool, held: ExitStack, progress
         config, run, prepared, start.synthetic, saved, measured, start.grouped, certificate, stages
     )
     return Outcome(run, saved, values)
+
+
+def _compared(config: Method) -> dict[str, Any]:
+    """The configuration as hosts compare it: the data may lie elsewhere on each."""
+    return {"method": name_of(config), **settings.to_values(options.updated(config, {"data": "digits"}))}
 
 
 def _check_folder(out: Path) -> None:

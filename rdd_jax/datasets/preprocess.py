@@ -4,8 +4,6 @@ Every preprocessing here is the affine map ``z = A (x - mean)`` of pixels ``x`` 
 with an exact inverse holds them all.
 """
 
-import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import jax.numpy as jnp
@@ -13,7 +11,7 @@ import numpy as np
 
 from rdd_jax.checks import check_pixels
 from rdd_jax.errors import InputError, check_one_of, unknown
-from rdd_jax.pixels import Images, Mapped, PixelMap, as_pixels, on_device
+from rdd_jax.pixels import Images, Mapped, PixelMap, as_pixels, on_device, parts
 from rdd_jax.types import Data, Examples, Splits, centred_one_hot
 
 __all__ = ["PREPROCESSINGS", "WHITENED", "Prepared", "Preprocess", "fit", "prepare"]
@@ -75,12 +73,12 @@ class Preprocess:
         if not self.fits(images.shape[1:]):
             raise InputError(f"images are {images.shape[1:]}, but the {self.kind} was fitted on {self.mean.shape}")
         matrix, result = None if self.basis is None else self._matrix_of(scale), np.empty(images.shape, np.float32)
-        for block, into in zip(_blocks(images), _blocks(result), strict=True):
+        for where, block in parts(images):
             part = as_pixels(block) + before
             if matrix is None:
-                into[:] = part * scale + after
+                result[where] = part * scale + after
             else:
-                into[:] = (part.reshape(-1, len(matrix)) @ matrix).reshape(block.shape) + after
+                result[where] = (part.reshape(-1, len(matrix)) @ matrix).reshape(block.shape) + after
         return result
 
     def fits(self, shape: tuple[int, ...]) -> bool:
@@ -130,7 +128,7 @@ def fit(kind: str, pixels: np.ndarray, regularisation: float = 0.1) -> Preproces
         return Preprocess(kind, np.zeros((1, 1, 1), np.float32), np.ones((1, 1, 1), np.float32))
     if kind == "standardise":
         axes, count = (0, 1, 2), pixels[..., 0].size
-        total = lambda value: np.sum([np.sum(value(as_pixels(part)), axes) for part in _blocks(pixels)], 0)  # noqa: E731
+        total = lambda value: np.sum([np.sum(value(as_pixels(part)), axes) for _, part in parts(pixels)], 0)  # noqa: E731
         mean = total(lambda part: part.astype(np.float64)) / count
         std = np.sqrt(total(lambda part: (part - mean) ** 2) / count)
         mean, std = mean.reshape(1, 1, -1), std.reshape(1, 1, -1)
@@ -141,18 +139,12 @@ def fit(kind: str, pixels: np.ndarray, regularisation: float = 0.1) -> Preproces
     raise unknown("preprocessing", kind, PREPROCESSINGS)
 
 
-def _blocks(images: np.ndarray, numbers: int = 2**22) -> Iterator[np.ndarray]:
-    """Views of images of so many numbers at a time, so that nothing of the data's size is doubled."""
-    size = max(1, numbers // max(1, math.prod(images.shape[1:])))
-    return (images[start : start + size] for start in range(0, len(images), size))
-
-
 def _zca(pixels: np.ndarray, regularisation: float) -> Preprocess:
-    mean = sum(np.sum(as_pixels(block), 0, np.float64) for block in _blocks(pixels)) / len(pixels)
+    mean = sum(np.sum(as_pixels(block), 0, np.float64) for _, block in parts(pixels)) / len(pixels)
     mean = np.asarray(mean, np.float32)
     dim = mean.size
     covariance = np.zeros((dim, dim), np.float64)
-    for block in _blocks(pixels):
+    for _, block in parts(pixels):
         part = (as_pixels(block) - mean).reshape(-1, dim)
         covariance += part.T @ part
     values, vectors = np.linalg.eigh(covariance / len(pixels))

@@ -115,9 +115,10 @@ compiled however many sets there are."""
 def gram_trace(kernel: Kernel, images: Images) -> float:
     """The trace of the Gram matrix, without the matrix."""
     diagonal, total = compile_kernel(kernel).diagonal, 0.0
-    for where, block in row_blocks(images, ROWS):
-        values = np.asarray(diagonal(jnp.asarray(block)), np.float64)
-        total += float(values[: where.stop - where.start].sum())
+    for start in starts(len(images), ROWS):
+        block = images[start : start + ROWS]
+        values = np.asarray(diagonal(jnp.asarray(pad(block, ROWS))), np.float64)
+        total += float(values[: len(block)].sum())
     return total
 
 
