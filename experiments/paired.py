@@ -1,0 +1,135 @@
+"""One thing changed, everything else and the seed the same: does it help?
+
+    python -m experiments.paired run starts          # --init random, herding, kip; DM, FRePo, DSA
+    python -m experiments.paired run risks           # DM at networks trained plainly, under RDD's risk, evenly
+    python -m experiments.paired table starts
+
+A cell ``COMPARISON/CASE/CHOICE/SEED`` is a run folder under ``runs/paired``, kept when it ends; the script can be
+stopped and started again at any time. Differences are taken seed by seed from the first choice of a case. Sets are
+scored by ConvNet-3-128 under DC's recipe, one network a set: the spread is over seeds of everything.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import tyro
+
+from experiments.tables import spread
+from rdd_jax.app.commands import RealRecipeOptions, Train
+from rdd_jax.app.methods import Method, configured
+from rdd_jax.app.run_folder import Run
+from rdd_jax.app.sections import DataOptions, GroupOptions, RiskOptions
+from rdd_jax.files import read_values
+
+FOLDER = Path("runs/paired")
+
+PHOTOGRAPHS = {"data": "cifar10", "preprocess": "zca"}
+STARTS: dict[str, dict[str, Any]] = {
+    "dm": {"method": "dm", "steps": 300, "lr": 5.0, "batch": 128},
+    "frepo": {"method": "frepo", "steps": 400, "lr": 0.01, "batch": 256, "net_width": 64, "net_pool": 4},
+    "dsa": {"method": "dsa", "steps": 30},
+}
+INITS = ("random", "herding", "kip")
+
+COLOURS: dict[str, dict[str, Any]] = {
+    "coloured MNIST": {"data": "mnist", "shift": "colour-foreground"},
+    "CIFAR10-S": {"data": "cifar10", "shift": "grey"},
+}
+RISKS: dict[str, tuple[GroupOptions, RiskOptions, str]] = {
+    "plain": (GroupOptions("none"), RiskOptions(), ""),
+    "RDD's": (GroupOptions("labels"), RiskOptions(within="cvar", across="mean+max", tau=0.8), ",learning_rate=0.003"),
+    "even": (GroupOptions("labels"), RiskOptions(within="mean", across="mean"), ""),
+}
+"""Groups, risk over them, and what the recipe has beside: at DC's rate RDD's risk over 100 cells diverges."""
+
+EPOCHS, WIDTH = 5, 32
+"""Of the networks that are trained on the real data."""
+
+COMPARISONS = {"starts": (STARTS, INITS), "risks": (COLOURS, tuple(RISKS))}
+
+
+def networks(case: str, risk: str, seed: int) -> Path:
+    """The networks trained on the data of the case under that risk, trained where they are not there."""
+    from rdd_jax.app.training import train
+
+    out = FOLDER / "networks" / case / risk / str(seed)
+    groups, over, more = RISKS[risk]
+    recipe = RealRecipeOptions(recipe=f"dc,epochs={EPOCHS},width={WIDTH}{more}")
+    train(Train(seed, out, DataOptions(**COLOURS[case]), recipe, groups, over))
+    return out
+
+
+def config_of(comparison: str, case: str, choice: str, seed: int) -> Method:
+    if comparison == "starts":
+        options = {**STARTS[case], **PHOTOGRAPHS, "init": choice}
+    else:
+        snapshots = str(networks(case, choice, seed))
+        groups = {"grouping": "labels", "init_strata": "group"}
+        options = {"method": "dm", "steps": 300, "lr": 5.0, "batch": 200, "siamese": "none", "net_width": WIDTH}
+        options |= {**COLOURS[case], **groups, "snapshots": snapshots}
+    method, steps = options.pop("method"), options["steps"]
+    return configured(
+        method, ipc=10, seed=seed, checkpoint_every=steps, recipe="dc", seeds=1, baselines=False, **options
+    )
+
+
+def cells(comparison: str, seeds: int) -> Iterator[tuple[str, str, int, Path]]:
+    """``(case, choice, seed, folder)``, seed by seed, so that what has ended can be compared."""
+    cases, choices = COMPARISONS[comparison]
+    for case in cases:
+        for seed in range(seeds):
+            for choice in choices:
+                yield case, choice, seed, FOLDER / comparison / case / choice / str(seed)
+
+
+def run(comparison: str, seeds: int) -> None:
+    """Every cell that is not finished; interrupted ones are resumed."""
+    from rdd_jax.app.distilling import distill
+
+    for case, choice, seed, folder in cells(comparison, seeds):
+        if not Run(folder).finished:
+            resume = (folder / "config.json").exists()
+            config = Run(folder).config() if resume else config_of(comparison, case, choice, seed)
+            print(case, choice, seed, _figures(distill(config, folder, resume=resume).report), flush=True)
+
+
+def _figures(report: dict[str, Any]) -> dict[str, float]:
+    """In %, by metric."""
+    return {row["metric"]: 100 * row["mean"] for row in report["evaluations"] if row["set"] == "synthetic"}
+
+
+def table(comparison: str, seeds: int) -> None:
+    """Prints the Markdown table of ``experiments/README.md``: in %, mean ± sample deviation over seeds."""
+    metrics = {"starts": ("accuracy", "cluster_min"), "risks": ("accuracy", "worst_group")}[comparison]
+    titles = [title for metric in metrics for title in (metric, "difference")]
+    print(f"| | choice | seeds | {' | '.join(titles)} |\n|" + "---|" * (3 + len(titles)))
+    found: dict[tuple[str, str], dict[int, dict[str, float]]] = {}
+    for case, choice, seed, folder in cells(comparison, seeds):
+        if Run(folder).finished:
+            found.setdefault((case, choice), {})[seed] = _figures(read_values(folder / "report.json", ""))
+    first = COMPARISONS[comparison][1][0]
+    for (case, choice), rows in found.items():
+        row = [case, choice, str(len(rows))]
+        for metric in metrics:
+            against = found[case, first]
+            differences = [rows[seed][metric] - against[seed][metric] for seed in rows if seed in against]
+            row += [spread(rows[seed][metric] for seed in rows), spread(differences) if choice != first else ""]
+        print("| " + " | ".join(row) + " |")
+
+
+def main(
+    what: tyro.conf.Positional[Literal["run", "table"]],
+    comparison: tyro.conf.Positional[Literal["starts", "risks"]],
+    seeds: int = 3,
+) -> None:
+    """Runs the cells of a comparison, or shows what is there.
+
+    Args:
+      seeds: of everything: splits, starts, batches, networks.
+    """
+    {"run": run, "table": table}[what](comparison, seeds)
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
