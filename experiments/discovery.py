@@ -29,9 +29,10 @@ from rdd_jax.app.grouped import Grouped
 from rdd_jax.app.methods import Method, configured
 from rdd_jax.app.pieces import splits_of
 from rdd_jax.app.sections import GroupOptions
+from rdd_jax.arrays import write_npz
 from rdd_jax.datasets import prepare
 from rdd_jax.evaluation.metrics import group_match
-from rdd_jax.files import write_json, write_npz
+from rdd_jax.files import write_json
 from rdd_jax.grouping import Grouping, Groups, Subject, discovered, views
 
 FOLDER = Path("runs/discovery")

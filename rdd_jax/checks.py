@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Array
 
 from rdd_jax.errors import InputError
+from rdd_jax.pixels import Pixels, parts
 
 __all__ = [
     "PIXELS_MOST",
@@ -22,7 +23,7 @@ FLOAT_MOST = 2.0**53
 """Beyond it a float64 need not be the integer that was meant."""
 
 
-def check_images(images: np.ndarray) -> None:
+def check_images(images: Pixels) -> None:
     """Raises `InputError` unless images are as `Data` has them: ``[n, h, w, c]``, with ``c`` 1 or 3, finite."""
     if images.ndim != 4 or 0 in images.shape:
         raise InputError(f"images have shape {images.shape}: expected [n, height, width, channels], none of them 0")
@@ -33,25 +34,27 @@ def check_images(images: np.ndarray) -> None:
         return
     if not np.issubdtype(images.dtype, np.floating):
         raise InputError(f"images are {images.dtype}: give uint8 in 0..255 or floating point in [0, 1]")
-    if not np.isfinite(images).all():
-        raise InputError(
-            f"images hold {np.count_nonzero(~np.isfinite(images))} NaN or infinite pixels: mend or drop them"
-        )
-    if images.min() < 0 or images.max() > 1:
-        raise InputError(f"images hold pixels {images.min():g} to {images.max():g}: give [0, 1], or uint8 in 0..255")
+    strange, low, high = 0, 0.0, 1.0
+    for _, part in parts(images):
+        strange += np.count_nonzero(~np.isfinite(part))
+        low, high = min(low, float(np.fmin.reduce(part, None))), max(high, float(np.fmax.reduce(part, None)))
+    if strange:
+        raise InputError(f"images hold {strange} NaN or infinite pixels: mend or drop them")
+    if low < 0 or high > 1:
+        raise InputError(f"images hold pixels {low:g} to {high:g}: give [0, 1], or uint8 in 0..255")
 
 
 PIXELS_MOST = 16
 """Learned pixels leave [0, 1], but not by as much as this; 0..255 goes far beyond."""
 
 
-def check_pixels(images: np.ndarray, what: str = "images", remedy: str = "") -> None:
+def check_pixels(images: Pixels, what: str = "images", remedy: str = "") -> None:
     """Raises `InputError` where images, learned ones perhaps, are neither ``uint8`` nor anywhere near [0, 1]."""
     if images.dtype == np.uint8 or not images.size:
         return
     if images.dtype.kind in "biu":
         raise InputError(f"{what} are {images.dtype}: give uint8 in 0..255 or floating point in [0, 1]")
-    low, high = images.min(), images.max()
+    low, high = np.min(images), np.max(images)
     if low < -PIXELS_MOST or high > PIXELS_MOST:
         raise InputError(f"{what} hold pixels {low:g} to {high:g}: give [0, 1] (divide by 255), or uint8{remedy}")
 

@@ -121,13 +121,20 @@ class Lesson(Protocol):
         """The network after the lesson, and its optimiser's state."""
         ...
 
+    def looks(self, key: PRNGKey, data: Examples, /) -> Int[Array, " r"]:
+        """The real examples that it looks at, none perhaps; known without their images."""
+        ...
+
 
 @runtime_checkable
 class Callback(Protocol):
     """Called by `Distiller.run` after every dispatch; what it raises ends the run."""
 
     def __call__(self, state: State, info: Info, /) -> object:
-        """``state`` after the dispatch, and the ``info`` of its steps, NumPy arrays with a leading axis of steps."""
+        """``state`` after the dispatch, and the ``info`` of its steps, NumPy arrays with a leading axis of steps.
+
+        The next dispatch writes over the state: copy what is to be kept, as by ``jax.tree.map(jnp.copy, state)``.
+        """
         ...
 
 
@@ -142,8 +149,9 @@ class Reader(Protocol):
         """The splits that the source has, of ``train``, ``validation`` and ``test``; None: not of this kind.
 
         They are given away: other splits are drawn by moving images within the array. Make arrays anew at every call,
-        or keep what you hold by making it read-only; it is copied then. A reader with the parameters ``resize`` and
-        ``mode`` is given what `rdd_jax.datasets.load` is; what others read is brought into that form afterwards.
+        or keep what you hold by making it read-only; it is copied then. A reader with the parameters ``resize``,
+        ``mode`` and ``leave`` is given what `rdd_jax.datasets.load` is; what others read is brought into that form
+        afterwards.
 
         Raises `InputError` where it is of this kind and cannot be read.
         """

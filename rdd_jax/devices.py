@@ -7,7 +7,7 @@ device but for rounding. Without a mesh nothing here does anything.
 import re
 from contextlib import AbstractContextManager, nullcontext
 from math import prod
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import jax
 import numpy as np
@@ -90,14 +90,26 @@ def replicated(tree: T) -> T:
     return jax.lax.with_sharding_constraint(tree, PartitionSpec())
 
 
-def placed(rows: np.ndarray) -> Num[Array, "N *shape"]:
+@runtime_checkable
+class Rows(Protocol):
+    """An array ``[n, ...]`` on the host, or what gives parts of one."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: Any, /) -> np.ndarray: ...
+
+
+def placed(rows: Rows) -> Num[Array, "N *shape"]:
     """Rows on the devices: over ``data``, the last ones repeated so that it divides them, or on the only one.
 
     A device is handed its own rows and no others.
     """
     mesh = jax.sharding.get_mesh()
     if mesh.empty or mesh.shape["data"] == 1:
-        return jax.device_put(rows)  # and not `jnp.asarray`, which would copy them on a CPU too
+        return jax.device_put(np.asarray(rows))  # and not `jnp.asarray`, which would copy them on a CPU too
     along = mesh.shape["data"]
     whole = -(-len(rows) // along) * along
 

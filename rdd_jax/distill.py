@@ -17,21 +17,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Int, Key
 from threadpoolctl import ThreadpoolController
 
 from rdd_jax.augment import none
 from rdd_jax.contracts import Augment, Callback, Objective, Risk, Sampler
 from rdd_jax.devices import replicated, spread
-from rdd_jax.errors import at_least
+from rdd_jax.errors import InputError, at_least
 from rdd_jax.parameterise import Parameterisation, pixels
+from rdd_jax.pixels import Images
 from rdd_jax.risk import mean, overall
 from rdd_jax.risk.segments import group_sum
 from rdd_jax.sampling import counted, ready, uniform
+from rdd_jax.streaming import Looks, handed
 from rdd_jax.trajectory import Trajectory, kernel_only
 from rdd_jax.types import Batch, Examples, Info, Losses, PRNGKey, State, Synthetic
 
-__all__ = ["DISPATCH", "Distiller", "Diverged", "Info", "State", "compose", "one_blas_thread", "over_seeds"]
+__all__ = ["DISPATCH", "Distiller", "Diverged", "Info", "State", "Unread", "compose", "one_blas_thread", "over_seeds"]
 
 
 class Diverged(RuntimeError):
@@ -44,6 +46,14 @@ class Diverged(RuntimeError):
         self.why = why
 
 
+class Unread(InputError):
+    """Images could not be read any more; ``state`` is the one before the step that wanted them."""
+
+    def __init__(self, why: str, state: Any):
+        super().__init__(why)
+        self.state = state
+
+
 class Distiller(NamedTuple):
     """The functions of one way of distilling; `compose` makes one.
 
@@ -52,19 +62,28 @@ class Distiller(NamedTuple):
       step: ``step(key, state, data) -> (State, Info)``, pure and jitted; the key of the run, to which the
         step's number is folded in.
       advance: ``advance(key, state, data, count) -> (State, Info of [DISPATCH])``: ``count`` steps in one
-        dispatch, ``count <= DISPATCH``.
+        dispatch, ``count <= DISPATCH``. It writes over the state that it is given, which is then of no more use.
       decode: ``decode(state) -> Synthetic``.
       ready: ``ready(data) -> data`` with what can be made of it once, before many steps; `run` does so.
+      looks: ``looks(key, step, data) -> index [r]``: the examples that a step looks at, in rising order; known without
+        their images.
     """
 
     init: Callable[[Synthetic], State]
     step: Callable[[PRNGKey, State, Examples], tuple[State, Info]]
     advance: Callable[[PRNGKey, State, Examples, Array], tuple[State, Info]]
     decode: Callable[[State], Synthetic]
-    ready: Callable[[Examples], Examples] = lambda data: data
+    ready: Callable[[Examples], Examples]
+    looks: Looks
 
     def run(
-        self, key: Key[Array, "*s"], state: State, data: Examples, until: int, callbacks: Sequence[Callback] = ()
+        self,
+        key: Key[Array, "*s"],
+        state: State,
+        data: Examples,
+        until: int,
+        callbacks: Sequence[Callback] = (),
+        images: Images | None = None,
     ) -> tuple[State, Info]:
         """Steps until ``state.step == until``, several a dispatch.
 
@@ -72,6 +91,8 @@ class Distiller(NamedTuple):
           key: of the run: the same key and start give the same end, however often the run is cut. One a seed for
             `over_seeds`.
           callbacks: see `rdd_jax.contracts.Callback`.
+          images: where the real images are, on the host or in a file, from which a step is handed its own; None: in
+            ``data``.
 
         Returns:
           The last state, and the `Info` of each step taken.
@@ -79,24 +100,56 @@ class Distiller(NamedTuple):
         Raises:
           InputError: a negative ``until``, or data that the sampler or the objective cannot take.
           Diverged: a loss or gradient was not finite.
+          Unread: ``images`` could not be read any more.
         """
         at_least("until", until, 0)
         told, data = [], self.ready(data)
+        state = jax.tree.map(jnp.copy, state)  # which a dispatch may write over; the caller's stays
+        several = self._several(key, data, int(np.ravel(state.step)[0]), until, images)
         # Dispatches end at multiples of DISPATCH whatever the start, so that a resumed run is the same one.
         while (at := int(np.ravel(state.step)[0])) < until:
-            count = min(DISPATCH - at % DISPATCH, until - at)
             with one_blas_thread():
-                state, info = jax.block_until_ready(self.advance(key, state, data, jnp.asarray(count)))
-            info = Info(*(np.asarray(values)[:count] for values in info))
-            if not info.finite.all():
-                raise Diverged(at + int(np.argmin(info.finite.reshape(count, -1).all(1))) + 1, state)
-            told.append(info)
-            for callback in callbacks:
-                callback(state, info)
+                state, infos, unread = jax.block_until_ready(several(state, min(DISPATCH - at % DISPATCH, until - at)))
+            if infos:
+                info = Info(*(np.concatenate(values) for values in zip(*infos, strict=True)))
+                if not info.finite.all():
+                    raise Diverged(at + int(np.argmin(info.finite.reshape(len(info.loss), -1).all(1))) + 1, state)
+                told.append(info)
+                for callback in callbacks:
+                    callback(state, info)
+            if unread:
+                raise Unread(str(unread), state) from unread
         # In case none is taken: what is told has the form of a step's all the same.
         one = jax.eval_shape(self.step, key, state, data)[1]
         told.insert(0, Info(*(np.zeros((0, *leaf.shape), leaf.dtype) for leaf in one)))
         return state, Info(*map(np.concatenate, zip(*told, strict=True)))
+
+    def _several(
+        self, key: Key[Array, "*s"], data: Examples, first: int, until: int, images: Images | None
+    ) -> Callable[[State, int], tuple[State, list[Info], InputError | None]]:
+        """``several(state, count) -> (state, infos, why)``: so many steps on, or fewer: why."""
+        cut = lambda info, count: Info(*(np.asarray(values)[:count] for values in info))  # noqa: E731
+
+        def together(state: State, count: int) -> tuple[State, list[Info], None]:
+            state, info = self.advance(key, state, data, jnp.asarray(count))
+            return state, [cut(info, count)], None
+
+        if images is None:
+            return together
+        steps, one = handed(self.looks, key, data, images, first, until), jnp.asarray(1)
+
+        def each(state: State, count: int) -> tuple[State, list[Info], InputError | None]:
+            infos = []
+            for _ in range(count):
+                try:
+                    own = next(steps)
+                except InputError as error:
+                    return state, infos, error
+                state, info = self.advance(key, state, own, one)
+                infos.append(cut(info, 1))
+            return state, infos, None
+
+        return each
 
 
 DISPATCH = 10
@@ -152,16 +205,21 @@ def compose(
         networks = trajectory.init(parameterisation.decode(params, fixed))
         return State(params, fixed, optimizer.init(params), jnp.zeros((), jnp.int32), networks)
 
-    def draw(key: PRNGKey, data: Examples) -> Batch:
-        sample_key, augment_key = jax.random.split(key)
+    def keys_of(key: PRNGKey, step: Array) -> Key[Array, "4"]:
+        """Of a step: for its draw, the augmentation of what is drawn, the objective, the trajectory."""
+        batch_key, objective_key, follow_key = jax.random.split(jax.random.fold_in(key, step), 3)
+        sample_key, augment_key = jax.random.split(batch_key)
+        return jnp.stack([sample_key, augment_key, objective_key, follow_key])
+
+    def draw(sample_key: PRNGKey, augment_key: PRNGKey, data: Examples) -> Batch:
         index, weight = sampler(sample_key, data)
         images = spread(augment(augment_key, data.look(index)))
         labels, groups, weight = data.labels[index], data.groups[index], counted(data, index, weight)
         return Batch(images, labels, groups, weight.astype(images.dtype), group_count=data.group_count)
 
     def step(key: PRNGKey, state: State, data: Examples) -> tuple[State, Info]:
-        batch_key, objective_key, follow_key = jax.random.split(jax.random.fold_in(key, state.step), 3)
-        batch = draw(batch_key, data)
+        sample_key, augment_key, objective_key, follow_key = keys_of(key, state.step)
+        batch = draw(sample_key, augment_key, data)
         synthetic = parameterisation.decode(state.params, state.fixed)
         networks = trajectory.follow(follow_key, state.step, state.networks, synthetic, data)
         model = trajectory.model(networks, state.step)
@@ -190,8 +248,14 @@ def compose(
         info = jax.tree.map(lambda leaf: jnp.ones((DISPATCH, *leaf.shape), leaf.dtype), shapes)
         return jax.lax.fori_loop(0, count, body, (state, info))
 
+    def looks(key: PRNGKey, step: Array, data: Examples) -> Int[Array, " r"]:
+        sample_key, _, _, follow_key = keys_of(key, step)
+        return jnp.sort(jnp.concatenate([sampler(sample_key, data)[0], trajectory.looks(follow_key, step, data)]))
+
     decode = lambda state: parameterisation.decode(state.params, state.fixed)  # noqa: E731
-    return Distiller(init, jax.jit(step), jax.jit(advance), decode, partial(ready, sampler))
+    return Distiller(
+        init, jax.jit(step), jax.jit(advance, donate_argnums=1), decode, partial(ready, sampler), jax.jit(looks)
+    )
 
 
 def _by_group(losses: Losses) -> Float[Array, " g"]:
@@ -215,4 +279,9 @@ def over_seeds(one: Distiller) -> Distiller:
         seeds = [jax.tree.map(lambda leaf, i=i: leaf[i], synthetic) for i in range(len(synthetic.images))]
         return jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(one.init, seeds))
 
-    return Distiller(init, jax.jit(step), jax.jit(advance), jax.vmap(one.decode), one.ready)
+    def looks(keys: Key[Array, " s"], step: Array, data: Examples) -> Int[Array, " r"]:
+        return jnp.sort(jax.vmap(one.looks, (0, None, None))(keys, step, data).reshape(-1))
+
+    return Distiller(
+        init, jax.jit(step), jax.jit(advance, donate_argnums=1), jax.vmap(one.decode), one.ready, jax.jit(looks)
+    )

@@ -8,9 +8,25 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Num
 
+from rdd_jax.arrays import Stored
 from rdd_jax.devices import placed
 
-__all__ = ["Images", "Mapped", "PixelMap", "Space", "as_pixels", "flat", "on_device", "parts", "rows_of"]
+__all__ = [
+    "Images",
+    "Mapped",
+    "PixelMap",
+    "Pixels",
+    "Space",
+    "as_held",
+    "as_pixels",
+    "flat",
+    "on_device",
+    "parts",
+    "rows_of",
+]
+
+Pixels = np.ndarray | Stored
+"""Images ``[n, h, w, c]`` as they came, in memory or in a file."""
 
 
 @runtime_checkable
@@ -64,7 +80,7 @@ class Mapped:
     ``np.asarray`` of it maps them all.
     """
 
-    def __init__(self, pixels: np.ndarray, space: Space, points: bool = False):
+    def __init__(self, pixels: Pixels, space: Space, points: bool = False):
         self.pixels, self.space, self.points = pixels, space, points
         self.shape = (len(pixels), math.prod(pixels.shape[1:])) if points else pixels.shape
 
@@ -78,17 +94,17 @@ class Mapped:
         return self._seen(self.pixels[index])
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return np.asarray(self._seen(self.pixels), dtype)
+        return np.asarray(self._seen(self.pixels[:]), dtype)
 
     def _seen(self, pixels: np.ndarray) -> np.ndarray:
         return self.space.apply(pixels).reshape(len(pixels), *self.shape[1:])
 
 
-def rows_of(images: Images, index: np.ndarray | slice) -> Images:
-    """The images at ``index``, as they are held."""
+def rows_of(images: Images, index: np.ndarray | slice) -> Any:
+    """The images at ``index``, as they are held: of those in a file, which ones they are."""
     if isinstance(images, Mapped):
-        return Mapped(images.pixels[index], images.space, images.points)
-    return images[index]
+        return Mapped(rows_of(images.pixels, index), images.space, images.points)
+    return images.select(index) if isinstance(images, Stored) else images[index]
 
 
 def flat(images: Images) -> Images:
@@ -98,11 +114,14 @@ def flat(images: Images) -> Images:
     return np.asarray(images).reshape(len(images), -1)
 
 
+def as_held(images: Images) -> Images:
+    """The images as they are held: as they came, where they are mapped when they are looked at."""
+    return images.pixels if isinstance(images, Mapped) else images
+
+
 def on_device(images: Images) -> tuple[Num[Array, "N h w c"], PixelMap | None]:
     """The images as they are held, on the devices (`devices.placed`), and what maps them there."""
-    if isinstance(images, Mapped):
-        return placed(images.pixels), images.space.on_device
-    return placed(np.asarray(images)), None
+    return placed(as_held(images)), images.space.on_device if isinstance(images, Mapped) else None
 
 
 PART = 2**22

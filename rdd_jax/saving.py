@@ -10,10 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from rdd_jax.arrays import read_npz, write_npz
 from rdd_jax.checks import PIXELS_MOST, check_codes, check_names, check_pixels, whole_numbers
 from rdd_jax.datasets.preprocess import Prepared, Preprocess
 from rdd_jax.errors import InputError
-from rdd_jax.files import check_new, read_npz, write_npz
+from rdd_jax.files import check_new
 from rdd_jax.networks import recipe_files
 from rdd_jax.networks.recipes import Recipe
 from rdd_jax.types import State, Synthetic, centred_one_hot

@@ -7,6 +7,7 @@ to the synthetic set.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -42,11 +43,13 @@ class Trajectory(NamedTuple):
       init: ``init(synthetic) -> state``, of the right form; its values do not count.
       follow: ``follow(key, step, state, synthetic, data) -> state``, inside ``jit``.
       model: ``model(state, step) -> variables``, what an objective is given.
+      looks: ``looks(key, step, data) -> index [r]``: the real examples that ``follow`` looks at; none by default.
     """
 
     init: Callable[[Synthetic], Any]
     follow: Callable[[PRNGKey, Array, Any, Synthetic, Examples], Any]
     model: Callable[[Any, Array], Any]
+    looks: Callable[[PRNGKey, Array, Examples], Int[Array, " r"]] = lambda key, step, data: jnp.zeros(0, jnp.int32)
 
 
 kernel_only = Trajectory(
@@ -109,7 +112,10 @@ def trained(
     def model(state: Training, step: Array) -> Any:
         return jax.tree.map(lambda leaf: leaf[step % pool], state.variables)
 
-    return Trajectory(init, follow, model)
+    def looks(key: PRNGKey, step: Array, data: Examples) -> Int[Array, " r"]:
+        return lesson.looks(jax.random.split(key)[1], data)
+
+    return Trajectory(init, follow, model, looks)
 
 
 class Snapshots(NamedTuple):
@@ -157,6 +163,18 @@ def _zeros_like(start: Callable[[PRNGKey, Synthetic], Any], synthetic: Synthetic
 
 # --- lessons -----------------------------------------------------------------------------------------
 
+
+@dataclass(frozen=True)
+class _Lesson:
+    """A `Lesson` of two functions."""
+
+    teach: Callable[[PRNGKey, Training, Synthetic, Examples], Training]
+    looks: Callable[[PRNGKey, Examples], Int[Array, " r"]] = lambda key, data: jnp.zeros(0, jnp.int32)
+
+    def __call__(self, key: PRNGKey, training: Training, synthetic: Synthetic, data: Examples) -> Training:
+        return self.teach(key, training, synthetic, data)
+
+
 ERRORS = {"cross-entropy": cross_entropy, "squared": squared_error}
 
 
@@ -191,7 +209,7 @@ def on_synthetic(
         one = lambda i, now: epoch(jax.random.fold_in(key, i), now, taught, step, batch, augment)  # noqa: E731
         return jax.lax.fori_loop(0, epochs, one, training)
 
-    return lesson
+    return _Lesson(lesson)
 
 
 def on_real(
@@ -223,6 +241,13 @@ def on_real(
     at_least("steps", steps, 0)
     of = choose("error", error, ERRORS)
 
+    def keys_of(key: PRNGKey, number: Array) -> tuple[PRNGKey, PRNGKey]:
+        sample_key, augment_key = jax.random.split(jax.random.fold_in(key, number))
+        return sample_key, augment_key
+
+    def looks(key: PRNGKey, data: Examples) -> Int[Array, " r"]:
+        return jax.vmap(lambda number: sampler(keys_of(key, number)[0], data)[0])(jnp.arange(steps)).reshape(-1)
+
     def lesson(key: PRNGKey, training: Training, synthetic: Synthetic, data: Examples) -> Training:
         centres = network.features(training.variables, synthetic.images) if risk and nearest else None
 
@@ -238,14 +263,14 @@ def on_real(
             return plain + risk(Losses(value, group, weight, group_count=count))
 
         def one(i, training):
-            sample_key, augment_key = jax.random.split(jax.random.fold_in(key, i))
+            sample_key, augment_key = keys_of(key, i)
             index, weight = sampler(sample_key, data)
             images, labels = augment(augment_key, data.look(index)), _targets(error, data.labels[index])
             return update(loss, optimizer, training, images, labels, counted(data, index, weight), data.groups[index])
 
         return jax.lax.fori_loop(0, steps, one, training)
 
-    return lesson
+    return _Lesson(lesson, looks)
 
 
 def nearest_of_class(

@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, Num
 
 from rdd_jax.checks import check_codes, check_images, check_names
 from rdd_jax.counted import Counted, pytree
-from rdd_jax.pixels import Images, PixelMap, as_pixels
+from rdd_jax.pixels import Images, PixelMap, Pixels, as_pixels, rows_of
 
 __all__ = [
     "Batch",
@@ -54,6 +54,9 @@ class Examples(Counted):
     """How much every example counts; None: all the same."""
     space: PixelMap | None = None
     """What maps images to model space when they are looked at; None: they are there."""
+    held: Int[Array, " N"] | None = None
+    """Which examples the ``images`` are, in rising order, where a step is given only those that it looks at (see
+    `rdd_jax.streaming`); None: all."""
     tables: dict[str, Any] | None = None
     """What samplers look up, see `sampling.ready`."""
 
@@ -62,8 +65,9 @@ class Examples(Counted):
         return super().replace(**{"tables": None, **changes})
 
     def look(self, index: Int[Array | np.ndarray, "*b"] | slice) -> Float[Array, "*b h w c"]:
-        """The images at ``index``, which lies within them, in model space."""
-        found = self.images.at[index].get(mode="promise_in_bounds")
+        """The images at ``index``, which are there, in model space."""
+        place = index if self.held is None else jnp.searchsorted(self.held, jnp.asarray(index))
+        found = self.images.at[place].get(mode="promise_in_bounds")
         return found if self.space is None else self.space(found)
 
 
@@ -123,7 +127,8 @@ class Data:
     """One split of a labelled image data set, in pixel space, on the host.
 
     Attributes:
-      images: ``[n, H, W, C]``, ``uint8`` in 0..255 or floating point in [0, 1]; ``C`` is 1 (grey) or 3 (RGB).
+      images: ``[n, H, W, C]``, ``uint8`` in 0..255 or floating point in [0, 1]; ``C`` is 1 (grey) or 3 (RGB). In
+        memory, or in a file (`rdd_jax.arrays.Stored`).
       labels: ``[n]`` int32 in ``0..len(class_names)-1``.
       class_names: one a class, all different, of characters that can be shown.
       groups: ``[n]`` int32 or None; ``group_names`` names them.
@@ -133,7 +138,7 @@ class Data:
       InputError: shapes, ranges or types that do not fit, naming the value.
     """
 
-    images: np.ndarray
+    images: Pixels
     labels: np.ndarray
     class_names: tuple[str, ...]
     groups: np.ndarray | None = None
@@ -172,12 +177,17 @@ class Data:
     @property
     def pixels(self) -> Float[np.ndarray, "n h w c"]:
         """The images as float32 in [0, 1]."""
-        return as_pixels(self.images)
+        return as_pixels(self.loaded)
+
+    @property
+    def loaded(self) -> np.ndarray:
+        """The images in memory; those in a file are read."""
+        return np.asarray(self.images)
 
     def take(self, index: np.ndarray) -> "Data":
         """The examples at ``index``, in its order."""
         groups = None if self.groups is None else self.groups[index]
-        return replace(self, images=self.images[index], labels=self.labels[index], groups=groups)
+        return replace(self, images=rows_of(self.images, index), labels=self.labels[index], groups=groups)
 
 
 class Splits(NamedTuple):

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rdd_jax import datasets, files
+from rdd_jax import datasets
 from rdd_jax.app.cli import main
+from rdd_jax.arrays import read_npz, write_npz
 from rdd_jax.datasets import tfds
 from rdd_jax.datasets.images import read_image
 from rdd_jax.datasets.preprocess import fit
@@ -214,9 +215,9 @@ def test_members_that_are_not_needed_are_not_looked_at(tmp_path):
     file = zipped(tmp_path / "own.npz", **others)
     assert len(datasets.load(file).train) == 6
     with pytest.raises(InputError, match=r"no nothing \(it has images, labels, notes.txt, embedding, objects\)"):
-        files.read_npz(file, ("images", "nothing"))
+        read_npz(file, ("images", "nothing"))
     with pytest.raises(InputError, match="no array"):
-        files.read_npz(file)
+        read_npz(file)
 
 
 def test_names_of_files_in_any_form(tmp_path, monkeypatch):
@@ -489,10 +490,10 @@ def test_damaged_tfds_sets_are_named(file, content, name, message, pets, tmp_pat
 @pytest.mark.parametrize("arrays, message", [({}, "has no labels"), ({"labels": LABELS + 1}, "labels hold 3")])
 def test_a_damaged_copy_of_a_tfds_set_says_that_it_can_go(arrays, message, pets, tmp_path):
     copy = tmp_path / "cache" / "pets-1.0.0-train-3-7 bytes.npz"
-    files.write_npz(copy, images=IMAGES, **arrays)
+    write_npz(copy, images=IMAGES, **arrays)
     refused(message, "pets")
     refused(f"{str(copy)!r} is a decoded copy: remove it, and it is made again", "pets")
-    files.write_npz(copy, images=IMAGES, labels=LABELS)
+    write_npz(copy, images=IMAGES, labels=LABELS)
     assert len(tfds.read("pets")["train"]) == 12
 
 

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rdd_jax import datasets, files
+from rdd_jax import datasets
+from rdd_jax.arrays import read_npz, write_npz
 from rdd_jax.datasets import tfds
 from rdd_jax.errors import InputError
 from rdd_jax.types import Data
@@ -254,16 +255,16 @@ def test_an_unprepared_tfds_set_says_how_to_prepare_it(tmp_path, monkeypatch):
 
 def test_write_npz_keeps_what_was_there_when_it_fails(tmp_path, monkeypatch):
     file = tmp_path / "x.npz"
-    files.write_npz(file, a=np.arange(3))
+    write_npz(file, a=np.arange(3))
 
     def fail(*_, **__):
         raise OSError("disk full")
 
     monkeypatch.setattr(np, "savez", fail)
     with pytest.raises(OSError, match="disk full"):
-        files.write_npz(file, a=np.arange(4))
+        write_npz(file, a=np.arange(4))
     assert [path.name for path in tmp_path.iterdir()] == ["x.npz"]
-    np.testing.assert_array_equal(files.read_npz(file)["a"], np.arange(3))
+    np.testing.assert_array_equal(read_npz(file)["a"], np.arange(3))
 
 
 @pytest.mark.slow

@@ -15,8 +15,8 @@ from rdd_jax.app.grouped import Grouped
 from rdd_jax.app.looks import LARGE, TRAITS, set_apart, traits
 from rdd_jax.app.report import looked_at, matched
 from rdd_jax.app.sections import GroupOptions
+from rdd_jax.arrays import read_npz
 from rdd_jax.datasets import load, prepare
-from rdd_jax.files import read_npz
 from rdd_jax.grouping import Grouping, kmeans, texture
 from rdd_jax.types import Data, Groups
 

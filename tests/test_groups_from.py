@@ -14,8 +14,8 @@ from rdd_jax import datasets
 from rdd_jax.app import reporting
 from rdd_jax.app.cli import main
 from rdd_jax.app.sections import SplitsOptions
+from rdd_jax.arrays import read_npz
 from rdd_jax.errors import InputError
-from rdd_jax.files import read_npz
 
 N = 36
 PIXELS = np.random.default_rng(0).integers(0, 256, (N, 5, 4, 3), dtype=np.uint8)

@@ -51,7 +51,8 @@ def values(run):
 @pytest.mark.slow
 def test_one_host_goes_on_where_one_of_two_died_to_the_same_end(tmp_path, quick_flags):
     run, alone, words = tmp_path / "run", tmp_path / "alone", [*WORDS, "--steps", "300", "--checkpoint-every", "10"]
-    first, second = on_two(*words, "--out", str(run))
+    # Where a step is handed its images, by every host those of its devices.
+    first, second = on_two(*words, "--data-on", "host", "--out", str(run))
     deadline = time.monotonic() + 90
     while not (run / "checkpoints" / "10").is_dir() and time.monotonic() < deadline:
         time.sleep(0.02)

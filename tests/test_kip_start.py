@@ -10,7 +10,7 @@ from rdd_jax.app.distilling import distill
 from rdd_jax.app.grouped import Grouped
 from rdd_jax.app.kip_start import first_run, first_stage
 from rdd_jax.app.methods import configured
-from rdd_jax.app.pieces import splits_of
+from rdd_jax.app.reading import splits_of
 from rdd_jax.app.run_folder import Run, from_anywhere
 from rdd_jax.distill import Diverged
 from rdd_jax.errors import InputError

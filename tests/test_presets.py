@@ -91,7 +91,7 @@ def test_what_is_not_said_is_as_published(name):
         "importance",
     }
     told |= {"mix", "unbiased", "pool", "refresh_every", "checkpoint_every", "keep"}
-    told |= {"robust", "resize", "mode", "groups_from", "mesh"} | RANDOM
+    told |= {"robust", "resize", "mode", "groups_from", "mesh", "data_on"} | RANDOM
     if name != "label-solve":
         told |= {"net_growth", "snapshots", "snapshots_from", "taught"}
         assert set(found) - set(PUBLISHED[name]) <= told

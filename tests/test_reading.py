@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 
 from rdd_jax import datasets
 from rdd_jax.datasets import folder, npz, splits, tfds
-from rdd_jax.datasets.images import MODES, Stack, formed
+from rdd_jax.datasets.images import MODES, Sizes, Stack, formed
 from rdd_jax.errors import InputError
 from rdd_jax.progress import Progress, heard
 from rdd_jax.types import Data
@@ -99,12 +99,12 @@ def test_grey_stays_grey_and_splits_have_the_same_channels(tmp_path):
 
 
 def test_many_sizes_are_told_by_the_most_frequent():
-    stack = Stack(12, "photographs")
+    sizes = Sizes("photographs")
     for i in range(12):
-        stack.add(pixels(max(4, i), 9, 1), f"number {i}")
+        sizes.add(pixels(max(4, i), 9, 1), f"number {i}")
     told = r"photographs are of different sizes: 5 of 4x9 \(such as number 0\), 1 of 5x9 .*, 3 of 3 other sizes: "
     with pytest.raises(InputError, match=f"{told}give --resize 4$"):
-        _ = stack.images
+        sizes.check()
 
 
 def test_more_images_than_there_is_memory_for_are_refused():

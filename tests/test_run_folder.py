@@ -392,10 +392,10 @@ def test_folders_of_an_export_are_safe_and_apart(names, folders):
 @pytest.mark.parametrize(
     "words, where",
     [
-        (["distill", "kip"], "rdd_jax.app.pieces.splits_of"),
+        (["distill", "kip"], "rdd_jax.app.distilling.splits_of"),
         (["distill", "kip"], "rdd_jax.app.pieces.initial_set"),
         (["distill", "kip"], "rdd_jax.app.environment.version"),
-        (["evaluate", "RUN"], "rdd_jax.app.pieces.splits_of"),
+        (["evaluate", "RUN"], "rdd_jax.app.evaluating.splits_of"),
         (["select"], "rdd_jax.app.pieces.pool_of"),
         (["data", "digits"], "rdd_jax.plots.image_grids"),
         (["groups", "digits", "--grouping", "class"], "rdd_jax.app.finding.outputs"),

@@ -8,7 +8,8 @@ import numpy as np
 import optax
 import pytest
 
-from rdd_jax import files, load_set, load_state, objectives, save_set, save_state, trajectory
+from rdd_jax import load_set, load_state, objectives, save_set, save_state, trajectory
+from rdd_jax.arrays import read_npz
 from rdd_jax.datasets import preprocess
 from rdd_jax.distill import compose, over_seeds
 from rdd_jax.errors import InputError
@@ -71,7 +72,7 @@ def test_classes_are_kept_beside_labels_that_were_trained_past_them(tmp_path):
 def test_the_file_has_the_pixels_for_others(tmp_path):
     given = saved_set("standardise")
     save_set(tmp_path / "set.npz", given)
-    arrays = files.read_npz(tmp_path / "set.npz")
+    arrays = read_npz(tmp_path / "set.npz")
     images = np.asarray(given.synthetic.images)
     np.testing.assert_allclose(arrays["images"], images / given.preprocess.scale + given.preprocess.mean, rtol=1e-6)
     np.testing.assert_array_equal(arrays["images_model"], images)

@@ -8,9 +8,9 @@ import pytest
 from rdd_jax.app.cli import main
 from rdd_jax.app.distilling import distill
 from rdd_jax.app.methods import configured
-from rdd_jax.app.pieces import splits_of
+from rdd_jax.app.reading import splits_of
 from rdd_jax.app.sections import SplitsOptions
-from rdd_jax.files import read_npz
+from rdd_jax.arrays import read_npz
 from rdd_jax.selection import SCORES, SELECTIONS
 
 pytestmark = pytest.mark.usefixtures("quick_certificate")

@@ -55,6 +55,9 @@ def results():
     for name, distiller in distillers.items():
         state, _ = distiller.run(jax.random.key(1), distiller.init(start), data, until=5)
         found[name] = np.asarray(state.params["images"]) - np.asarray(start.images)
+    one = data.replace(images=jnp.asarray(pixels[:1]), held=jnp.zeros(1, jnp.int32))
+    state, _ = distillers["kip"].run(jax.random.key(1), distillers["kip"].init(start), one, until=5, images=real)
+    found["handed"] = np.asarray(state.params["images"]) - np.asarray(start.images)
     clusters = kmeans(jax.random.key(0), np.asarray(real).reshape(1003, -1), 5)
     found["kmeans"] = np.asarray(clusters.centres)
     found["krr"] = krr.fit(fc_ntk(), start, 1e-3)(real)
@@ -90,7 +93,7 @@ def test_a_mesh_gives_what_one_device_does(quick_flags):
     environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
     done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.split() == ["kip", "dm", "dc", "rdd", "regression", "kmeans", "krr", "networks"]
+    assert done.stdout.split() == ["kip", "dm", "dc", "rdd", "regression", "handed", "kmeans", "krr", "networks"]
 
 
 @pytest.mark.parametrize(

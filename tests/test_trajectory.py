@@ -51,6 +51,9 @@ def still(key, training, synthetic, data):
     return training._replace(variables=jax.tree.map(lambda leaf: leaf + 1, training.variables))
 
 
+still.looks = lambda key, data: jnp.zeros(0, int)
+
+
 @pytest.mark.slow
 def test_fresh_networks_differ_at_every_step_and_come_from_the_key():
     synthetic, data = problem()

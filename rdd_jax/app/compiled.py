@@ -13,7 +13,7 @@ from pathlib import Path
 
 import jax
 
-from rdd_jax.datasets.tfds import cache_dir
+from rdd_jax.datasets.decoded import cache_dir
 from rdd_jax.errors import InputWarning
 
 __all__ = ["compiled_folder", "keep_compiled", "mended"]

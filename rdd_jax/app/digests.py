@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from rdd_jax.pixels import parts
 from rdd_jax.types import Splits
 
 __all__ = ["digest", "fingerprint", "of_file"]
@@ -20,7 +21,8 @@ def fingerprint(data: Splits) -> str:
         found.update(repr((part.class_names, part.group_names)).encode())
         for array in (part.images, part.labels, *(() if part.groups is None else (part.groups,))):
             found.update(repr((array.dtype.str, array.shape)).encode())
-            found.update(np.ascontiguousarray(array).data)
+            for _, block in parts(array):
+                found.update(np.ascontiguousarray(block).data)
     return found.hexdigest()
 
 

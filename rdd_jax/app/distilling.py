@@ -15,6 +15,7 @@ from rdd_jax.app.hosts import check_alike
 from rdd_jax.app.kip_start import distilled_start
 from rdd_jax.app.methods import Method, Stepped, name_of
 from rdd_jax.app.methods.networked import ByNetworks
+from rdd_jax.app.reading import splits_of
 from rdd_jax.app.run_folder import Run, from_anywhere
 from rdd_jax.app.set_options import BY_KIP
 from rdd_jax.app.sizes import check_sizes
@@ -75,7 +76,7 @@ def distill(config: Method, out: Path, resume: bool = False, progress: Progress 
 def _distilled(config: Method, run: Run, resume: bool, held: ExitStack, progress: Progress) -> Outcome:
     stages = Stages(progress)
     stages.begin("reading", config.data.data)
-    splits = pieces.splits_of(config.data.data, config.data, config.seed, config.data.mirror, progress)
+    splits = splits_of(config.data.data, config.data, config.seed, config.data.mirror, progress, config.data_on)
     config = config.resolved(splits.train)
     check_alike("the configuration", lambda: _compared(config))
     check_alike("the data", lambda: {"data": fingerprint(splits)})

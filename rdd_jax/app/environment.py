@@ -45,8 +45,19 @@ def _device() -> str:
 
 def _memory() -> int:
     """Bytes that there are: of the device where it tells, else of this machine."""
-    stats = jax.local_devices()[0].memory_stats() or {}
-    return stats.get("bytes_limit", os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    return device_memory() or host_memory()
+
+
+def host_memory() -> int:
+    """Bytes that this process may have: what the machine has, or less where it is limited."""
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return there if limit == resource.RLIM_INFINITY else min(there, limit)
+
+
+def device_memory() -> int | None:
+    """Bytes of a device with memory of its own; None where that is the host's."""
+    return (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
 
 
 def check_memory(needs: Mapping[str, tuple[int, int]]) -> None:

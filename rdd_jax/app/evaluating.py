@@ -9,6 +9,7 @@ from rdd_jax.app import options, pieces
 from rdd_jax.app.commands import Evaluate
 from rdd_jax.app.digests import fingerprint
 from rdd_jax.app.methods import Method, name_of
+from rdd_jax.app.reading import splits_of
 from rdd_jax.app.reporting import described, measured_values, notes
 from rdd_jax.app.run_folder import Run
 from rdd_jax.app.sections import EvaluationOptions, PrecisionOptions, RegressionOptions
@@ -75,7 +76,7 @@ def evaluate(config: Evaluate, progress: Progress = SILENT, elsewhere: Collectio
     run = None if folder is None else folder.config()
     stages = Stages(progress)
     stages.begin("reading", config.data.data)
-    splits = pieces.splits_of(config.data.data, config.data, config.seed, config.data.mirror, progress)
+    splits = splits_of(config.data.data, config.data, config.seed, config.data.mirror, progress)
     other = folder is not None and _is_other(folder, splits, elsewhere)
     saved, prepared = _subject(config, splits)
     synthetic, images, classes = saved.synthetic, len(saved.synthetic.images), splits.train.classes

@@ -7,7 +7,8 @@ from rdd_jax.app import options
 from rdd_jax.app.commands import Export
 from rdd_jax.app.forms import FORMS
 from rdd_jax.app.run_folder import Run
-from rdd_jax.files import check_new, new_folder, write_json, write_npz, write_text
+from rdd_jax.arrays import write_npz
+from rdd_jax.files import check_new, new_folder, write_json, write_text
 from rdd_jax.networks.recipe_files import write_recipe
 from rdd_jax.saving import SavedSet, load_set
 

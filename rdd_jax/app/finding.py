@@ -12,10 +12,12 @@ from rdd_jax.app.commands import Find
 from rdd_jax.app.environment import environment, peak_memory
 from rdd_jax.app.grouped import Grouped
 from rdd_jax.app.looks import set_apart, traits
+from rdd_jax.app.reading import splits_of
 from rdd_jax.app.reporting import described
+from rdd_jax.arrays import write_npz
 from rdd_jax.datasets.preprocess import Prepared, prepare
 from rdd_jax.errors import InputError
-from rdd_jax.files import as_json, check_new, new_folder, write_bytes, write_json, write_npz, write_text
+from rdd_jax.files import as_json, check_new, new_folder, write_bytes, write_json, write_text
 from rdd_jax.grouping import FEATURES, split_names
 from rdd_jax.grouping.features import nystroem
 from rdd_jax.grouping.reference import outputs, squared_errors
@@ -66,7 +68,7 @@ def find(config: Find, progress: Progress = SILENT) -> dict[str, Any]:
     check_new(out)
     stages = Stages(progress)
     stages.begin("reading", config.name)
-    splits = pieces.splits_of(config.name, config.data, config.seed, progress=progress)
+    splits = splits_of(config.name, config.data, config.seed, progress=progress)
     train = splits.train
     pieces.check_groups(config.groups, train)
     prepared = prepare(splits, config.space.preprocess, config.space.zca_reg)
@@ -116,7 +118,7 @@ def _measured(config: Find, prepared: Prepared, grouped: Grouped) -> _Measured:
         squared_errors(found, train.labels),
         found.argmax(1),
         grouped.subject.described(features),
-        traits(train.images),
+        traits(train.loaded),
     )
 
 
@@ -175,8 +177,8 @@ def _truth(train: Data, own: np.ndarray) -> dict[str, Any]:
 
 def _write(out: Path, values: Mapping[str, Any], train: Data, measured: _Measured, grouped: Grouped) -> None:
     """The folder, whole or not at all."""
-    page = found_page.render(values, as_json(values["config"]).decode(), train.images)
-    picture = found_page.picture(values["cells"], train.images)
+    page = found_page.render(values, as_json(values["config"]).decode(), train.loaded)
+    picture = found_page.picture(values["cells"], train.loaded)
     with new_folder(out) as made:
         write_npz(
             made / "groups.npz",

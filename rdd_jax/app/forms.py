@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from rdd_jax.arrays import write_npz
 from rdd_jax.errors import InputError
-from rdd_jax.files import write_bytes, write_npz
+from rdd_jax.files import write_bytes
 from rdd_jax.saving import SavedSet
 
 __all__ = ["FORMS"]

@@ -1,7 +1,6 @@
 """From the sections of a configuration to the pieces that they stand for; every function is handed its own section."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rdd_jax import datasets, grouping, parameterise, risk, saving, selection
+from rdd_jax import grouping, parameterise, risk, saving, selection
 from rdd_jax.app.optimisers import OPTIMIZERS, SCHEDULES
 from rdd_jax.app.sections import (
     BatchOptions,
@@ -20,20 +19,18 @@ from rdd_jax.app.sections import (
     RegressionOptions,
     RiskOptions,
     SizeOptions,
-    SplitsOptions,
 )
 from rdd_jax.app.set_options import BY_KIP, LearnedSetOptions, SelectionOptions, SetOptions
 from rdd_jax.augment import augment_by_name
 from rdd_jax.contracts import Kernel, Learner, Risk, Sampler
 from rdd_jax.datasets.corruptions import corrupt
 from rdd_jax.datasets.preprocess import Prepared
-from rdd_jax.datasets.shifts import shift_by_name
 from rdd_jax.errors import InputError
 from rdd_jax.evaluation import held_out, krr_learner, learner_name, recipe_learner, with_rates
 from rdd_jax.kernels import kernel_by_name
 from rdd_jax.networks import Network, training
 from rdd_jax.networks.recipes import Recipe, network_by_recipe
-from rdd_jax.progress import SILENT, Progress, Stages, heard
+from rdd_jax.progress import Stages, heard
 from rdd_jax.sampling import SAMPLERS
 from rdd_jax.selection import Pool, Selection
 from rdd_jax.selection.initialise import initialise
@@ -55,7 +52,6 @@ __all__ = [
     "recipes_of",
     "risk_of",
     "sampler_of",
-    "splits_of",
     "steps_of",
 ]
 
@@ -63,21 +59,6 @@ __all__ = [
 def listed(names: str | None) -> list[str]:
     """The names of a list with commas; none where it is empty or unset."""
     return [name.strip() for name in names.split(",")] if names else []
-
-
-# --- data --------------------------------------------------------------------------------------------
-
-
-def splits_of(
-    name: str, options: SplitsOptions, seed: int, mirror: bool | None = None, progress: Progress = SILENT
-) -> Splits:
-    """The real data, shifted; ``mirror`` overrules what it says of itself."""
-    with heard(progress):
-        splits = datasets.load(name, seed, options.resize, options.mode, options.groups_from)
-    if mirror is not None:
-        train, validation, test = (replace(part, mirror=mirror) for part in splits[:3])
-        splits = Splits(train, validation, test, splits.name)
-    return shift_by_name(options.shift, options.bias, options.share)(seed, splits)
 
 
 # --- kernels and networks ----------------------------------------------------------------------------

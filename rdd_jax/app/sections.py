@@ -11,7 +11,7 @@ from rdd_jax.datasets.corruptions import CORRUPTIONS
 from rdd_jax.datasets.images import MODES
 from rdd_jax.datasets.preprocess import PREPROCESSINGS
 from rdd_jax.datasets.shifts import SHIFTS
-from rdd_jax.devices import check_mesh_name
+from rdd_jax.devices import AUTO, check_mesh_name
 from rdd_jax.errors import InputError
 from rdd_jax.evaluation import LEARNERS
 from rdd_jax.grouping import FEATURES, GROUPINGS, from_file, is_file, split_names, view_of
@@ -26,6 +26,7 @@ from rdd_jax.risk import MEASURES
 from rdd_jax.sampling import LOSSES, SAMPLERS
 
 __all__ = [
+    "DATA_ON",
     "MESH",
     "RECIPE",
     "BatchOptions",
@@ -52,6 +53,9 @@ def _check_mesh(name: str, value: str) -> None:
 
 
 MESH = Option("devices: auto (all, along data), or data=N,net=N", "AXES", _check_mesh)
+
+PLACES = (AUTO, "device", "host", "disk")
+DATA_ON = one_of(PLACES, "where training images stay while steps draw from them; auto: the first with room for them")
 
 # --- data --------------------------------------------------------------------------------------------
 

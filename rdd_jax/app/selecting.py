@@ -13,10 +13,12 @@ from rdd_jax.app import options, pieces
 from rdd_jax.app.commands import Select
 from rdd_jax.app.environment import environment, peak_memory
 from rdd_jax.app.grouped import Grouped
+from rdd_jax.app.reading import splits_of
 from rdd_jax.app.reporting import described
+from rdd_jax.arrays import write_npz
 from rdd_jax.datasets.preprocess import Prepared, prepare
 from rdd_jax.errors import InputError, InputWarning
-from rdd_jax.files import check_new, write_bytes, write_json, write_npz
+from rdd_jax.files import check_new, write_bytes, write_json
 from rdd_jax.progress import SILENT, Progress, heard
 from rdd_jax.selection import (
     SCORES,
@@ -47,7 +49,7 @@ def select(config: Select, progress: Progress = SILENT) -> dict[str, Any]:
     out, picture, report = _files(config)
     choice = config.choice
     progress.stage(f"reading {config.data.data}")
-    splits = pieces.splits_of(config.data.data, config.data, config.seed, config.data.mirror, progress)
+    splits = splits_of(config.data.data, config.data, config.seed, config.data.mirror, progress)
     train = splits.train
     check_ipc(train.labels, choice.ipc, train.class_names)
     if choice.strata == "group":
@@ -111,7 +113,7 @@ def _write(out: Path, picture: Path, method: str, train: Data, selection: Select
         weights=weight,
         scores=selection.score,
         probabilities=selection.probability,
-        images=subset.images,
+        images=subset.loaded,
         labels=subset.labels,
         class_names=np.array(train.class_names),
     )

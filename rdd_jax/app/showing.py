@@ -4,8 +4,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from rdd_jax.app import options, pieces
+from rdd_jax.app import options
 from rdd_jax.app.commands import Show
+from rdd_jax.app.reading import splits_of
 from rdd_jax.types import Data, Splits
 
 __all__ = ["describe"]
@@ -18,7 +19,7 @@ def describe(config: Show) -> tuple[Splits, list[list[str]]]:
       InputError: the data or shift cannot be had.
     """
     options.check(config)
-    splits = pieces.splits_of(config.name, config.data, config.seed)
+    splits = splits_of(config.name, config.data, config.seed)
     parts: Mapping[str, Data] = {"train": splits.train, "validation": splits.validation, "test": splits.test}
     rows = [["all", *(str(len(part)) for part in parts.values())]]
     for c, class_name in enumerate(splits.train.class_names):

@@ -18,8 +18,9 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from rdd_jax.app import records
 from rdd_jax.app.digests import of_file
+from rdd_jax.arrays import read_npz, write_npz
 from rdd_jax.errors import InputError
-from rdd_jax.files import new_folder, read_npz, read_values, write_json, write_npz, write_text
+from rdd_jax.files import new_folder, read_values, write_json, write_text
 from rdd_jax.types import Training
 
 __all__ = ["SnapshotFolder"]

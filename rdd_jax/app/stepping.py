@@ -12,10 +12,11 @@ from rdd_jax.app.hosts import any_host
 from rdd_jax.app.interrupting import signals_noted
 from rdd_jax.app.methods import Method, Stepped
 from rdd_jax.app.methods.kip import SolvedOptions
+from rdd_jax.app.reading import streamed
 from rdd_jax.app.run_folder import Run
 from rdd_jax.contracts import Kernel
 from rdd_jax.datasets.preprocess import Prepared
-from rdd_jax.distill import Diverged, Info, State
+from rdd_jax.distill import Diverged, Info, State, Unread
 from rdd_jax.errors import InputError
 from rdd_jax.evaluation.metrics import accuracy
 from rdd_jax.kernels import krr
@@ -55,6 +56,7 @@ class Steps:
         self.grouped, self.progress = grouped, progress
         batch = config.batch
         self.watched = Watched(batch, batch.sampler or "", config.seed, prepared, kernel, config.kernel.reg)
+        self.streamed = streamed(config.data_on, prepared.train)
         self.distiller = config.distiller(kernel, len(prepared.class_names))
         self.checkpoints = Checkpoints(run.checkpoints)
         self.best = Checkpoints(run.best) if config.optimiser.keep == "best" else None
@@ -69,9 +71,9 @@ class Steps:
         """All steps; the set at the end.
 
         Raises:
-          Diverged, KeyboardInterrupt: as `distilling.distill`; the state is checkpointed.
+          Diverged, Unread, KeyboardInterrupt: as `distilling.distill`; the state is checkpointed.
         """
-        config, examples = self.config, self.prepared.examples()
+        config, examples = self.config, self.prepared.examples(self.streamed)
         self.progress.step(int(self.state.step), config.steps, "")
         try:
             with signals_noted() as self.asked_to_stop:
@@ -80,6 +82,9 @@ class Steps:
                     data = self.grouped.applied(examples).replace(loss=self._beside(self.state).loss)
                     self._run(data, self._next_stop(step))
             return self._finished(self._kept())
+        except Unread as stopped:
+            self.checkpoints.save(self._beside(stopped.state))
+            raise
         except Diverged as diverged:
             self.checkpoints.save(self._beside(diverged.state))
             if why := self._why(diverged):
@@ -100,7 +105,8 @@ class Steps:
 
     def _run(self, data: Examples, until: int) -> None:
         key = jax.random.key(self.config.seed)
-        self.state, _ = self.distiller.run(key, self.state, data, until, [self._record])
+        images = self.prepared.train if self.streamed else None
+        self.state, _ = self.distiller.run(key, self.state, data, until, [self._record], images)
 
     def _look_around(self, step: int) -> None:
         """Fits the groups and looks at the losses again where it is time to."""

@@ -16,6 +16,7 @@ from rdd_jax.app.digests import digest, fingerprint
 from rdd_jax.app.environment import environment, peak_memory
 from rdd_jax.app.grouped import Grouped
 from rdd_jax.app.interrupting import signals_noted
+from rdd_jax.app.reading import splits_of
 from rdd_jax.app.reporting import described
 from rdd_jax.app.sizes import check_recipes
 from rdd_jax.app.snapshot_folder import SnapshotFolder
@@ -63,7 +64,7 @@ def train(config: Train, progress: Progress = SILENT) -> dict[str, Any]:
     _check(config)
     stages = Stages(progress)
     stages.begin("reading", config.data.data)
-    splits = pieces.splits_of(config.data.data, config.data, config.seed, config.data.mirror, progress)
+    splits = splits_of(config.data.data, config.data, config.seed, config.data.mirror, progress)
     config, recipe = _resolved(config, splits)
     check_real_recipe(recipe, splits.train.images.shape)
     check_recipes([recipe], splits.train.images.shape[1:])

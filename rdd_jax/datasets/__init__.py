@@ -5,6 +5,7 @@
 """
 
 import inspect
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,6 +37,7 @@ def load(
     resize: int | None = None,
     mode: str | None = None,
     groups_from: str | None = None,
+    leave: Callable[[int], bool] = lambda size: False,
 ) -> Splits:
     """Loads a data set and splits it.
 
@@ -54,6 +56,8 @@ def load(
         of one size. See `rdd_jax.datasets.images.pixels_of`.
       mode: ``grey`` or ``rgb``; None: as they are, and of a folder with both RGB.
       groups_from: of a TFDS set: the feature that says the group of every image, a class or a whole number.
+      leave: by the bytes of images, whether they are to stay in their file (`rdd_jax.arrays.Stored`), an ``.npz`` that
+        is not compressed, or a copy that is decoded once into the cache. By default all are read into memory.
 
     Raises:
       InputError: the name is unknown, the set not prepared, the file missing, broken or not as above.
@@ -63,7 +67,7 @@ def load(
         raise InputError(f"data is {name!r}: give {KINDS}")
     check_form(resize, mode)
     try:
-        parts = _read(name, resize, mode, groups_from)
+        parts = _read(name, resize, mode, groups_from, leave)
         source = Path(name).resolve()
         return complete(parts, source.stem if source.is_file() else source.name or name, seed)
     except OSError as error:
@@ -73,11 +77,13 @@ def load(
 KINDS = "digits, a prepared TFDS name, an .npz file or a folder of images by class"
 
 
-def _read(name: str, resize: int | None, mode: str | None, groups_from: str | None) -> dict[str, Data]:
+def _read(
+    name: str, resize: int | None, mode: str | None, groups_from: str | None, leave: Callable[[int], bool]
+) -> dict[str, Data]:
     """The splits that the source has."""
     if groups_from is not None:
-        return _grouped(name, resize, mode, groups_from)
-    form = {"resize": resize, "mode": mode}
+        return _grouped(name, resize, mode, groups_from, leave)
+    form = {"resize": resize, "mode": mode, "leave": leave}
     for kind in READERS:
         reader = READERS[kind]
         taken = {key: form[key] for key in form if key in inspect.signature(reader).parameters}
@@ -91,10 +97,12 @@ def _read(name: str, resize: int | None, mode: str | None, groups_from: str | No
     raise InputError(f"no data at {name!r}: no file or folder of that name, and no TFDS set; give {KINDS}")
 
 
-def _grouped(name: str, resize: int | None, mode: str | None, groups_from: str) -> dict[str, Data]:
+def _grouped(
+    name: str, resize: int | None, mode: str | None, groups_from: str, leave: Callable[[int], bool]
+) -> dict[str, Data]:
     """The splits of a TFDS set, with groups."""
     other = name == "digits" or Path(name).suffix.lower() == ".npz" or Path(name).exists()
-    parts = None if other else tfds.read(name, resize, mode, groups_from)
+    parts = None if other else tfds.read(name, resize, mode, groups_from, leave)
     if parts is None:
         raise InputError(
             f"groups_from is {groups_from!r}, a feature of a TFDS set, and {name!r} is none: give one, or leave it out "

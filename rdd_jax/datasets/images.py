@@ -7,11 +7,24 @@ from pathlib import Path
 import numpy as np
 
 from rdd_jax.aligned import aligned
+from rdd_jax.arrays import Stored
 from rdd_jax.datasets.shifts.colours import LUMA
 from rdd_jax.errors import InputError, T, check_one_of
+from rdd_jax.pixels import Pixels
 from rdd_jax.progress import each
 
-__all__ = ["MODES", "PILLOW", "SUFFIXES", "Stack", "check_form", "each_image", "formed", "pixels_of", "read_image"]
+__all__ = [
+    "MODES",
+    "PILLOW",
+    "SUFFIXES",
+    "Sizes",
+    "Stack",
+    "check_form",
+    "each_image",
+    "formed",
+    "pixels_of",
+    "read_image",
+]
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"})
 """How the names of images end, in any case."""
@@ -122,6 +135,41 @@ def each_image(items: Sequence[T], block: int = 100) -> Iterator[T]:
         yield from items[start : start + block]
 
 
+class Sizes:
+    """How many images there are of which size; all are to be of one.
+
+    Args:
+      what: the images, for messages.
+    """
+
+    def __init__(self, what: str = "images"):
+        self._what = what
+        self._found: dict[tuple[int, ...], tuple[int, str]] = {}
+        """Of every size how many there are, and an example."""
+
+    def add(self, image: np.ndarray, name: str) -> None:
+        size = image.shape[:2]
+        count, example = self._found.get(size, (0, name))
+        self._found[size] = count + 1, example
+
+    @property
+    def differ(self) -> bool:
+        return len(self._found) > 1
+
+    def check(self) -> None:
+        """Raises `InputError` where there are none, or of different sizes, with how many there are of which."""
+        if not self._found:
+            raise InputError(f"{self._what}: there are none")
+        if not self.differ:
+            return
+        kinds = sorted(self._found.items(), key=lambda kind: -kind[1][0])
+        shown = [f"{count} of {h}x{w} (such as {example})" for (h, w), (count, example) in kinds[:5]]
+        more = [f"{sum(count for _, (count, _) in kinds[5:])} of {len(kinds) - 5} other sizes"] * (len(kinds) > 5)
+        raise InputError(
+            f"{self._what} are of different sizes: {', '.join(shown + more)}: give --resize {min(kinds[0][0])}"
+        )
+
+
 class Stack:
     """Images of one size, put one after another into one array ``[n, h, w, c]``, ``uint8``, that is made for all.
 
@@ -130,14 +178,11 @@ class Stack:
 
     Args:
       count: ``n``.
-      what: the images, for messages.
     """
 
-    def __init__(self, count: int, what: str = "images"):
-        self._count, self._what, self._done = count, what, 0
+    def __init__(self, count: int):
+        self._count, self._done, self._sizes = count, 0, Sizes()
         self._array: np.ndarray | None = None
-        self._sizes: dict[tuple[int, ...], tuple[int, str]] = {}
-        """Of every size how many there are, and an example."""
 
     def add(self, image: np.ndarray, name: str) -> None:
         """Puts the next image ``[h, w, c]``, ``uint8``, behind the others. Of different sizes, it only counts them.
@@ -145,10 +190,8 @@ class Stack:
         Raises:
           InputError: there is no memory for so many.
         """
-        size = image.shape[:2]
-        count, example = self._sizes.get(size, (0, name))
-        self._sizes[size] = count + 1, example
-        if len(self._sizes) > 1:
+        self._sizes.add(image, name)
+        if self._sizes.differ:
             self._array = None
             return
         if self._array is None:
@@ -165,17 +208,10 @@ class Stack:
         """``[n, h, w, c]``, ``uint8``: those that were put in.
 
         Raises:
-          InputError: there are none, or of different sizes: how many of which, and an example of each.
+          InputError: there are none, or of different sizes.
         """
-        kinds = sorted(self._sizes.items(), key=lambda kind: -kind[1][0])
-        if len(kinds) > 1:
-            shown = [f"{count} of {h}x{w} (such as {example})" for (h, w), (count, example) in kinds[:5]]
-            more = [f"{sum(count for _, (count, _) in kinds[5:])} of {len(kinds) - 5} other sizes"] * (len(kinds) > 5)
-            raise InputError(
-                f"{self._what} are of different sizes: {', '.join(shown + more)}: give --resize {min(kinds[0][0])}"
-            )
-        if self._array is None:
-            raise InputError(f"{self._what}: there are none")
+        self._sizes.check()
+        assert self._array is not None
         return self._array[: self._done]
 
 
@@ -187,7 +223,7 @@ def _room(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         raise InputError(f"images of shape {shape} need more memory than there is: give a smaller --resize") from error
 
 
-def formed(images: np.ndarray, resize: int | None = None, mode: str | None = None) -> np.ndarray:
+def formed(images: Pixels, resize: int | None = None, mode: str | None = None) -> Pixels:
     """Images ``[n, h, w, c]``, ``uint8`` or floating point in [0, 1], in that size and those channels, of their dtype.
 
     Args:
@@ -198,13 +234,18 @@ def formed(images: np.ndarray, resize: int | None = None, mode: str | None = Non
       Another array, or ``images`` themselves where they have that size and those channels.
 
     Raises:
-      InputError: there is no memory for so many.
+      InputError: there is no memory for so many, or they are to stay in their file and have another form.
     """
     height, width, channels = images.shape[1:]
     wanted = MODES[mode] if mode else PILLOW[channels]
     shape = (resize or height, resize or width, CHANNELS[wanted])
     if images.shape[1:] == shape:
         return images
+    if isinstance(images, Stored):
+        raise InputError(
+            f"images of {str(images.file)!r} are {images.shape[1:]} and stay there: save them as {shape}, or give "
+            "--data-on host"
+        )
     result = _room((len(images), *shape), images.dtype)
     one = _formed_bytes if images.dtype == np.uint8 else _formed_floats
     for i in each_image(range(len(images))):

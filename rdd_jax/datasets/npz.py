@@ -1,13 +1,15 @@
 """Arrays of your own in an ``.npz``."""
 
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from rdd_jax.arrays import read_npz
 from rdd_jax.checks import check_codes, whole_numbers
 from rdd_jax.errors import InputError, InputWarning
-from rdd_jax.files import read_npz
 from rdd_jax.types import Data
 
 __all__ = ["read"]
@@ -15,14 +17,22 @@ __all__ = ["read"]
 PREFIXES = {"train": "", "validation": "validation_", "test": "test_"}
 
 
-def read(name: str) -> dict[str, Data] | None:
-    """An ``.npz`` with ``images`` and ``labels``, see `rdd_jax.datasets.load`; see `rdd_jax.contracts.Reader`."""
+def read(name: str, leave: Callable[[int], bool] = lambda size: False) -> dict[str, Data] | None:
+    """An ``.npz`` with ``images`` and ``labels``, see `rdd_jax.datasets.load`; see `rdd_jax.contracts.Reader`.
+
+    Args:
+      leave: see `rdd_jax.datasets.load`.
+
+    Raises:
+      InputError: arrays that do not fit together or cannot be read.
+    """
     path = Path(name)
     if path.suffix.lower() != ".npz" or path.is_dir():
         return None
     kinds = ("images", "labels", "groups")
     optional = [prefix + kind for prefix in PREFIXES.values() for kind in kinds]
-    arrays = read_npz(path, ("images", "labels"), [*optional, "class_names", "group_names", "mirror"])
+    known = [*optional, "class_names", "group_names", "mirror"]
+    arrays = read_npz(path, ("images", "labels"), known, lambda key, size: key.endswith("images") and leave(size))
     for prefix in PREFIXES.values():
         has = [f"{prefix}{kind}" for kind in kinds if f"{prefix}{kind}" in arrays]
         if missing := [key for key in (f"{prefix}images", f"{prefix}labels") if has and key not in has]:
@@ -49,7 +59,7 @@ def read(name: str) -> dict[str, Data] | None:
 
 
 def _numbered(
-    name: str, arrays: dict[str, np.ndarray], keys: list[str], names_key: str, known: list[str]
+    name: str, arrays: dict[str, Any], keys: list[str], names_key: str, known: list[str]
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
     """The codes of all splits as ``0..k-1``, int32, and the names of those.
 

@@ -4,6 +4,7 @@ Every preprocessing here is the affine map ``z = A (x - mean)`` of pixels ``x`` 
 with an exact inverse holds them all.
 """
 
+import math
 from dataclasses import dataclass
 
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ import numpy as np
 
 from rdd_jax.checks import check_pixels
 from rdd_jax.errors import InputError, check_one_of, unknown
-from rdd_jax.pixels import Images, Mapped, PixelMap, as_pixels, on_device, parts
+from rdd_jax.pixels import Images, Mapped, PixelMap, Pixels, as_pixels, on_device, parts, rows_of
 from rdd_jax.types import Data, Examples, Splits, centred_one_hot
 
 __all__ = ["PREPROCESSINGS", "WHITENED", "Prepared", "Preprocess", "fit", "prepare"]
@@ -35,7 +36,7 @@ class Preprocess:
     scale: np.ndarray
     basis: np.ndarray | None = None
 
-    def apply(self, pixels: np.ndarray) -> np.ndarray:
+    def apply(self, pixels: Pixels) -> np.ndarray:
         """Pixels ``[n, h, w, c]`` to model space, float32: ``uint8`` in 0..255, or floating point in [0, 1].
 
         Learned pixels leave [0, 1] and are taken up to 16 either way.
@@ -46,13 +47,13 @@ class Preprocess:
         check_pixels(pixels)
         return self._map(pixels, -self.mean, self.scale, 0)
 
-    def over(self, pixels: np.ndarray) -> Images:
+    def over(self, pixels: Pixels) -> Images:
         """Pixels in model space without a second copy of them: `pixels.Mapped`.
 
         Only whitened ones are held, up to `WHITENED` bytes: a product with ``[d, d]`` for every image that is looked
         at would cost more than what is done with it.
         """
-        held = self.basis is not None and 4 * pixels.size <= WHITENED
+        held = self.basis is not None and isinstance(pixels, np.ndarray) and 4 * pixels.size <= WHITENED
         return self.apply(pixels) if held else Mapped(pixels, self)
 
     @property
@@ -112,7 +113,7 @@ WHITENED = 2**30
 """Bytes of whitened images that are held in float32; more are whitened batch by batch."""
 
 
-def fit(kind: str, pixels: np.ndarray, regularisation: float = 0.1) -> Preprocess:
+def fit(kind: str, pixels: Pixels, regularisation: float = 0.1) -> Preprocess:
     """Fits a preprocessing on training pixels ``[n, h, w, c]``, ``uint8`` or in [0, 1], a block of them at a time.
 
     - ``standardise``: mean 0 and standard deviation 1 a channel.
@@ -127,7 +128,7 @@ def fit(kind: str, pixels: np.ndarray, regularisation: float = 0.1) -> Preproces
     if kind == "none":
         return Preprocess(kind, np.zeros((1, 1, 1), np.float32), np.ones((1, 1, 1), np.float32))
     if kind == "standardise":
-        axes, count = (0, 1, 2), pixels[..., 0].size
+        axes, count = (0, 1, 2), math.prod(pixels.shape[:3])
         total = lambda value: np.sum([np.sum(value(as_pixels(part)), axes) for _, part in parts(pixels)], 0)  # noqa: E731
         mean = total(lambda part: part.astype(np.float64)) / count
         std = np.sqrt(total(lambda part: (part - mean) ** 2) / count)
@@ -139,7 +140,7 @@ def fit(kind: str, pixels: np.ndarray, regularisation: float = 0.1) -> Preproces
     raise unknown("preprocessing", kind, PREPROCESSINGS)
 
 
-def _zca(pixels: np.ndarray, regularisation: float) -> Preprocess:
+def _zca(pixels: Pixels, regularisation: float) -> Preprocess:
     mean = sum(np.sum(as_pixels(block), 0, np.float64) for _, block in parts(pixels)) / len(pixels)
     mean = np.asarray(mean, np.float32)
     dim = mean.size
@@ -178,11 +179,14 @@ class Prepared:
         """Centred one-hot labels of train, ``[n, k]``."""
         return np.asarray(centred_one_hot(self.splits.train.labels, self.splits.train.classes))
 
-    def examples(self) -> Examples:
+    def examples(self, streamed: bool = False) -> Examples:
+        """The training examples on the device; ``streamed``: but one image, for `rdd_jax.streaming` hands them over."""
         train = self.splits.train
         groups = np.zeros(len(train), np.int32) if train.groups is None else train.groups
-        (images, space), labels = on_device(self.train), jnp.asarray(self.one_hot)
-        return Examples(images, labels, jnp.asarray(groups), space=space, group_count=train.cell_shape[1])
+        images, space = on_device(rows_of(self.train, slice(0, 1 if streamed else None)))
+        held = jnp.zeros(1, jnp.int32) if streamed else None
+        labels, groups = jnp.asarray(self.one_hot), jnp.asarray(groups)
+        return Examples(images, labels, groups, space=space, held=held, group_count=train.cell_shape[1])
 
     def model_space(self, part: Data) -> Images:
         """The images of a split; see `Preprocess.over`."""

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Bool
 
+from rdd_jax.arrays import Stored
 from rdd_jax.errors import InputError
 from rdd_jax.types import Data, Splits
 
@@ -87,7 +88,7 @@ def _copied(data: Data, chosen: Bool[np.ndarray, " n"]) -> tuple[Data, Data]:
 def _moved(data: Data, chosen: Bool[np.ndarray, " n"]) -> tuple[Data, Data]:
     """``(rest, part)`` as `_copied` has them, with images that are views of the data's, which change places."""
     rest, part = np.flatnonzero(~chosen), np.flatnonzero(chosen)
-    _partition(data.images, rest, part)
+    _partition(data.loaded, rest, part)
     halves = []
     for index, images in ((rest, data.images[: len(rest)]), (part, data.images[len(rest) :])):
         groups = None if data.groups is None else data.groups[index]
@@ -112,8 +113,12 @@ def _partition(images: np.ndarray, rest: np.ndarray, part: np.ndarray, memory: i
 def _is_free(parts: dict[str, Data]) -> bool:
     """Whether the training images may change places: they are in memory, writable, and no other part's."""
     images = parts["train"].images
-    if not images.flags.writeable or any(
-        np.may_share_memory(images, part.images) for split, part in parts.items() if split != "train"
+    if isinstance(images, Stored) or not images.flags.writeable:
+        return False
+    if any(
+        isinstance(part.images, np.ndarray) and np.may_share_memory(images, part.images)
+        for split, part in parts.items()
+        if split != "train"
     ):
         return False
     owner: object = images

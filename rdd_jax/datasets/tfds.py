@@ -8,22 +8,28 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import numpy as np
 
+from rdd_jax.arrays import write_npz
 from rdd_jax.checks import check_codes
-from rdd_jax.datasets.images import MODES, PILLOW, Stack, pixels_of
-from rdd_jax.errors import InputError, unknown
-from rdd_jax.files import read_npz, write_npz
+from rdd_jax.datasets.decoded import cache_dir, from_cache, write_decoded
+from rdd_jax.datasets.images import MODES, PILLOW, pixels_of
+from rdd_jax.errors import InputError, T, unknown
 from rdd_jax.progress import each
 from rdd_jax.types import Data
 
-__all__ = ["cache_dir", "read"]
+__all__ = ["read"]
 
 
 def read(
-    name: str, resize: int | None = None, mode: str | None = None, groups_from: str | None = None
+    name: str,
+    resize: int | None = None,
+    mode: str | None = None,
+    groups_from: str | None = None,
+    leave: Callable[[int], bool] = lambda size: False,
 ) -> dict[str, Data] | None:
     """The name of a prepared set, perhaps with a version (``mnist:3.0.1``); see `rdd_jax.contracts.Reader`.
 
@@ -33,6 +39,7 @@ def read(
       resize, mode: see `rdd_jax.datasets.images.read_image`; without a size images must have one.
       groups_from: the feature that says the group of every image: a class, with its names, or a whole number, of which
         those that occur in any split are the names.
+      leave: see `rdd_jax.datasets.load`.
 
     Raises:
       InputError: a set that cannot be read, or has no such feature.
@@ -44,7 +51,7 @@ def read(
     if groups_from is not None:
         _check_groups(builder, groups_from)
     splits = [split for split in ("train", "validation", "test") if split in builder.info.splits]
-    parts = {split: _decoded(builder, split, resize, mode) for split in splits}
+    parts = {split: _decoded(builder, split, resize, mode, leave) for split in splits}
     return parts if groups_from is None else _grouped(builder, parts, groups_from)
 
 
@@ -103,15 +110,6 @@ CHARACTERS = frozenset(
 """Sets of digits and letters: mirrored, most are something else."""
 
 
-def cache_dir() -> Path:
-    """Where decoded sets are kept, and what is compiled: ``$RDD_CACHE``, or ``~/.cache/rdd_jax``.
-
-    Raises:
-      RuntimeError: neither that nor a home is known.
-    """
-    return Path(os.environ.get("RDD_CACHE") or Path.home() / ".cache" / "rdd_jax")
-
-
 def _check_features(builder) -> None:
     import tensorflow_datasets as tfds
 
@@ -160,25 +158,28 @@ def _grouped(builder, parts: dict[str, Data], feature: str) -> dict[str, Data]:
     }
 
 
-def _decoded(builder, split: str, resize: int | None, mode: str | None) -> Data:
+def _decoded(builder, split: str, resize: int | None, mode: str | None, leave: Callable[[int], bool]) -> Data:
     """A TFDS split, decoded once in every size and mode that is asked for; afterwards read from the cache."""
 
-    def make() -> dict[str, np.ndarray]:
-        images, labels = _decode(builder, split, resize, mode)
-        return {"images": images, "labels": labels}
+    def make(file: Path) -> None:
+        source, labels = _source(builder, split), []
+        pillow = MODES[mode] if mode else PILLOW[builder.info.features["image"].shape[-1]]
+        images = _readable(builder, split, _decode(source, split, pillow, resize, labels))
+        what = f"images of TFDS set {builder.name!r}"
+        write_decoded(file, len(source), images, what, lambda: np.array(labels, np.int32))
 
     form = f"-{resize}x{resize}" * (resize is not None) + f"-{mode}" * (mode is not None)
     names = CLASS_NAMES.get(builder.name, tuple(builder.info.features["label"].names))
-    with _cached(builder, split, form, ("images", "labels"), make) as arrays:
+    with _cached(builder, split, form, ("images", "labels"), make, leave) as arrays:
         return Data(arrays["images"], arrays["labels"], names, mirror=builder.name not in CHARACTERS)
 
 
 def _column(builder, split: str, feature: str) -> np.ndarray:
     """``[n]``: a feature of a TFDS split, kept in a file of its own: the images are kept once, whatever is asked."""
 
-    def make() -> dict[str, np.ndarray]:
-        source = _source(builder, split)
-        return {"values": np.array([int(record[feature]) for record in _records(source)], np.int64)}
+    def make(file: Path) -> None:
+        records = _readable(builder, split, _records(_source(builder, split)))
+        write_npz(file, values=np.array([int(record[feature]) for record in records], np.int64))
 
     with _cached(builder, split, f".{quote(feature, safe='')}", ("values",), make) as arrays:
         if (shape := arrays["values"].shape) != (builder.info.splits[split].num_examples,):
@@ -188,30 +189,19 @@ def _column(builder, split: str, feature: str) -> np.ndarray:
 
 @contextmanager
 def _cached(
-    builder, split: str, ending: str, keys: tuple[str, ...], make: Callable[[], dict[str, np.ndarray]]
-) -> Iterator[dict[str, np.ndarray]]:
-    """What ``make`` makes of a split, the second time from a file; what is wrong with it in the block names that."""
+    builder,
+    split: str,
+    ending: str,
+    keys: tuple[str, ...],
+    make: Callable[[Path], None],
+    leave: Callable[[int], bool] = lambda size: False,
+) -> Iterator[dict[str, Any]]:
+    """What ``make`` writes of a split, the second time from its file; see `from_cache`."""
+
     info = builder.info.splits[split]
     stem = f"{builder.info.full_name.replace('/', '-')}-{split}-{info.num_examples}-{info.num_bytes}"
-    file = cache_dir() / f"{stem}{ending}.npz"
-    if not file.is_file():
-        _write(file, builder, split, make)
-    try:
-        yield read_npz(file, keys)
-    except InputError as error:
-        raise InputError(f"{error}; {str(file)!r} is a decoded copy: remove it, and it is made again") from error
-
-
-def _write(file: Path, builder, split: str, make: Callable[[], dict[str, np.ndarray]]) -> None:
-    """Writes what is made, which is let go then: what is read afterwards is the one copy."""
-    try:
-        arrays = make()
-    except InputError:
-        raise
-    # Readers of records and of images raise many unrelated types for damaged bytes.
-    except Exception as error:
-        raise _damaged(builder.name, f"{builder.data_path}, split {split!r},", error) from error
-    write_npz(file, **arrays)
+    with from_cache(cache_dir() / f"{stem}{ending}.npz", keys, make, leave) as arrays:
+        yield arrays
 
 
 def _source(builder, split: str):
@@ -227,15 +217,22 @@ def _records(source, block: int = 500) -> Iterator[dict]:
         yield from source.__getitems__(list(range(start, min(start + block, count))))
 
 
-def _decode(builder, split: str, resize: int | None, mode: str | None) -> tuple[np.ndarray, np.ndarray]:
-    """``[n, h, w, c]``, ``uint8``, and ``[n]``: the images and labels of a split."""
+def _readable(builder, split: str, items: Iterator[T]) -> Iterator[T]:
+    """The items of a split; raises `InputError` where they cannot be read."""
+    try:
+        yield from items
+    except InputError:
+        raise
+    # Readers of records and of images raise many unrelated types for damaged bytes.
+    except Exception as error:
+        raise _damaged(builder.name, f"{builder.data_path}, split {split!r},", error) from error
+
+
+def _decode(source, split: str, pillow: str, resize: int | None, labels: list[int]) -> Iterator[tuple[np.ndarray, str]]:
+    """The images of a split, ``[h, w, c]``, ``uint8``, and their names; ``labels`` are filled on the way."""
     from PIL import Image
 
-    source = _source(builder, split)
-    pillow = MODES[mode] if mode else PILLOW[builder.info.features["image"].shape[-1]]
-    stack, labels = Stack(len(source), f"images of TFDS set {builder.name!r}"), []
     for number, record in enumerate(_records(source)):
         with Image.open(io.BytesIO(record["image"])) as image:
-            stack.add(pixels_of(image, pillow, resize), f"record {number} of {split}")
-        labels.append(int(record["label"]))
-    return stack.images, np.array(labels, np.int32)
+            labels.append(int(record["label"]))
+            yield pixels_of(image, pillow, resize), f"record {number} of {split}"

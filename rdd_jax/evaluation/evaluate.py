@@ -95,7 +95,7 @@ def prepare_test(prepared: Prepared, corruptions: Sequence[str] = ()) -> Tested:
     images = prepared.model_space(test)
     standard = prepared.fitted if prepared.fitted.kind == "standardise" else fit("standardise", test.images)
     cluster = _clustered(flat(standard.over(test.images)))
-    corrupted = {name: prepared.fitted.over(corrupt(name, 0, test.images)) for name in corruptions}
+    corrupted = {name: prepared.fitted.over(corrupt(name, 0, test.loaded)) for name in corruptions}
     train = prepared.splits.train
     train_count = None if train.groups is None else train.cell_counts
     return Tested(images, test, train_count, cluster, corrupted)

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
+from rdd_jax.arrays import read_npz
 from rdd_jax.checks import whole_numbers
 from rdd_jax.errors import InputError
-from rdd_jax.files import read_npz
 from rdd_jax.grouping.base import Grouping, Groups, Subject
 from rdd_jax.kmeans import assign
 from rdd_jax.pixels import flat, parts, rows_of

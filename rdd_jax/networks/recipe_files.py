@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from rdd_jax.arrays import read_npz
 from rdd_jax.errors import InputError, unknown
-from rdd_jax.files import read_npz, read_values, write_json, write_text
+from rdd_jax.files import read_values, write_json, write_text
 from rdd_jax.networks.recipes import NETWORK_FIELDS, RECIPES, Recipe, recipe_by_name
 
 __all__ = [

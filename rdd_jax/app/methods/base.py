@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from rdd_jax.app import options, pieces
 from rdd_jax.app.sections import (
+    DATA_ON,
     MESH,
     BatchOptions,
     DataOptions,
@@ -48,6 +49,7 @@ class Method:
         evaluation: EvaluationOptions = EvaluationOptions()
     seed: Annotated[int, options.seed_number("of everything: splits, start, batches, augmentation")] = 0
     mesh: Annotated[str, MESH] = AUTO
+    data_on: Annotated[str, DATA_ON] = AUTO
 
     PLAIN: ClassVar[dict[str, Any]] = {"grouping": "none"}
     """What stands for options that are unset."""

@@ -69,7 +69,7 @@ def cut(rng: Rng, data: Data, keep: Int[np.ndarray, " k"]) -> Data:
 
 def transformed(rng: Rng, data: Data, groups: np.ndarray, transform: Corruption, names: tuple[str, str]) -> Data:
     """The data with ``transform`` applied where the group is 1, in these groups."""
-    images = data.images.astype(stored_dtype(data.images))
+    images = data.loaded.astype(stored_dtype(data.loaded))
     where = np.flatnonzero(groups)
     for block in blocks(len(where)):
         images[where[block]] = apply(transform, rng, images[where[block]])

@@ -88,7 +88,7 @@ def colour(where: str, bias: float = 0.9, palette: Colours = PALETTE) -> Shift:
             even_counts(rng, n, k) if test else skewed_counts(rng, n, c % k, k, bias) for c, n in enumerate(sizes(data))
         ]
         groups = deal(rng, data.labels, np.array(counts))
-        images = np.empty((*data.images.shape[:3], 3), stored_dtype(data.images))
+        images = np.empty((*data.images.shape[:3], 3), stored_dtype(data.loaded))
         for block in blocks(len(data)):
             grey, fill = as_pixels(data.images[block]), rgb[groups[block]][:, None, None]
             images[block] = from_pixels(paint(grey, fill), images.dtype)
