@@ -41,7 +41,7 @@ def standardised_pixels() -> tuple[np.ndarray, np.ndarray]:
     splits = load("cifar10")
     parts = (splits.train, splits.validation)
     labels = np.concatenate([part.labels for part in parts])
-    pixels = np.concatenate([part.images.reshape(len(part), -1) for part in parts], dtype=np.float32)
+    pixels = np.concatenate([part.loaded.reshape(len(part), -1) for part in parts], dtype=np.float32)
     pixels -= pixels.mean(0)
     pixels /= np.sqrt(np.einsum("ij,ij->j", pixels, pixels) / len(pixels))
     return pixels, labels

@@ -27,7 +27,7 @@ from experiments.robust_kip import BASE, TRUE
 from experiments.tables import spread
 from rdd_jax.app.grouped import Grouped
 from rdd_jax.app.methods import Method, configured
-from rdd_jax.app.pieces import splits_of
+from rdd_jax.app.reading import splits_of
 from rdd_jax.app.sections import GroupOptions
 from rdd_jax.arrays import write_npz
 from rdd_jax.datasets import prepare

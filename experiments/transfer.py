@@ -25,7 +25,7 @@ import tyro
 
 from experiments.tables import spread
 from rdd_jax.app.methods import Method, configured
-from rdd_jax.app.pieces import splits_of
+from rdd_jax.app.reading import splits_of
 from rdd_jax.contracts import Kernel
 from rdd_jax.datasets import Prepared, prepare
 from rdd_jax.evaluation import baselines, evaluate, krr_learner, prepare_test, recipe_learner

@@ -16,7 +16,7 @@ from jaxtyping import Array, Num
 
 from rdd_jax.errors import InputError
 
-__all__ = ["AUTO", "check_mesh_name", "mesh_by_name", "placed", "replicated", "size_of", "spread", "within"]
+__all__ = ["AUTO", "Rows", "check_mesh_name", "mesh_by_name", "placed", "replicated", "size_of", "spread", "within"]
 
 T = TypeVar("T")
 

@@ -205,12 +205,6 @@ def compose(
         networks = trajectory.init(parameterisation.decode(params, fixed))
         return State(params, fixed, optimizer.init(params), jnp.zeros((), jnp.int32), networks)
 
-    def keys_of(key: PRNGKey, step: Array) -> Key[Array, "4"]:
-        """Of a step: for its draw, the augmentation of what is drawn, the objective, the trajectory."""
-        batch_key, objective_key, follow_key = jax.random.split(jax.random.fold_in(key, step), 3)
-        sample_key, augment_key = jax.random.split(batch_key)
-        return jnp.stack([sample_key, augment_key, objective_key, follow_key])
-
     def draw(sample_key: PRNGKey, augment_key: PRNGKey, data: Examples) -> Batch:
         index, weight = sampler(sample_key, data)
         images = spread(augment(augment_key, data.look(index)))
@@ -218,7 +212,7 @@ def compose(
         return Batch(images, labels, groups, weight.astype(images.dtype), group_count=data.group_count)
 
     def step(key: PRNGKey, state: State, data: Examples) -> tuple[State, Info]:
-        sample_key, augment_key, objective_key, follow_key = keys_of(key, state.step)
+        sample_key, augment_key, objective_key, follow_key = _keys(key, state.step)
         batch = draw(sample_key, augment_key, data)
         synthetic = parameterisation.decode(state.params, state.fixed)
         networks = trajectory.follow(follow_key, state.step, state.networks, synthetic, data)
@@ -249,13 +243,19 @@ def compose(
         return jax.lax.fori_loop(0, count, body, (state, info))
 
     def looks(key: PRNGKey, step: Array, data: Examples) -> Int[Array, " r"]:
-        sample_key, _, _, follow_key = keys_of(key, step)
+        sample_key, _, _, follow_key = _keys(key, step)
         return jnp.sort(jnp.concatenate([sampler(sample_key, data)[0], trajectory.looks(follow_key, step, data)]))
 
     decode = lambda state: parameterisation.decode(state.params, state.fixed)  # noqa: E731
     return Distiller(
         init, jax.jit(step), jax.jit(advance, donate_argnums=1), decode, partial(ready, sampler), jax.jit(looks)
     )
+
+
+def _keys(key: PRNGKey, step: Array) -> Key[Array, "4"]:
+    """Of a step: for its draw, the augmentation of what is drawn, the objective, the trajectory."""
+    batch_key, objective_key, follow_key = jax.random.split(jax.random.fold_in(key, step), 3)
+    return jnp.stack([*jax.random.split(batch_key), objective_key, follow_key])
 
 
 def _by_group(losses: Losses) -> Float[Array, " g"]:

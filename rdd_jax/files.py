@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import shutil
 import tempfile
 import tomllib
 import uuid
@@ -22,6 +23,7 @@ __all__ = [
     "new_folder",
     "read_values",
     "replacing",
+    "room_for",
     "write_bytes",
     "write_json",
     "write_text",
@@ -54,6 +56,14 @@ def check_place(path: Path) -> None:
             probe.flush()
     except OSError as error:
         raise InputError(f"{str(path)!r} cannot be written ({error.strerror}): give another --out") from error
+
+
+def room_for(path: Path) -> int:
+    """Bytes that are free on the disk where ``path`` is, or is to be."""
+    place = path.absolute()
+    while not place.exists():
+        place = place.parent
+    return shutil.disk_usage(place).free
 
 
 @contextmanager

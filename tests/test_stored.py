@@ -142,6 +142,14 @@ def test_a_copy_that_the_disk_has_no_room_for_is_not_begun(tmp_path, cache, monk
     assert not [*cache.iterdir()]
 
 
+def test_a_run_that_the_disk_has_no_room_for_is_not_begun(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9, 10**6))
+    words = ["distill", "kip", "--ipc", "100", "--steps", "2", "--out", str(tmp_path / "run")]
+    assert main(words) == 2
+    assert "run' needs 0.0 GiB or more for checkpoints, and there is room for 0.0" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 def test_images_of_different_sizes_are_told_and_leave_nothing(tmp_path, cache):
     name = folder(tmp_path / "own")
     Image.fromarray(IMAGES[0, :5]).save(name / "class0" / "zz.png")

@@ -61,14 +61,15 @@ def test_quantiles_against_a_plain_search(seed):
         table = tables.masses(jnp.asarray(mass), jnp.asarray(counts))
         first = np.cumsum(counts) - counts
         live = [c for c in range(len(counts)) if mass[first[c] : first[c] + counts[c]].sum() > 0]
-        for c in live:
-            own = mass[first[c] : first[c] + counts[c]]
-            wanted = np.arange(own.sum()) + 0.5  # in the middle of a unit, where rounding decides nothing
-            padded = jnp.asarray(np.resize(wanted, 180), jnp.float32)  # one shape is compiled
-            found = tables.quantile(KEY, table, jnp.full(180, c), padded)[: len(wanted)]
-            np.testing.assert_array_equal(
-                np.asarray(found) - first[c], np.searchsorted(np.cumsum(own), wanted, "right")
-            )
+        own = {c: mass[first[c] : first[c] + counts[c]] for c in live}
+        # In the middle of a unit, where rounding decides nothing.
+        wanted = {c: np.arange(one.sum()) + 0.5 for c, one in own.items()}
+        codes = np.concatenate([np.full(len(wanted[c]), c) for c in live])
+        every = np.concatenate([wanted[c] for c in live])
+        padded = (jnp.asarray(np.resize(x, 180), kind) for x, kind in ((codes, int), (every, jnp.float32)))
+        found = tables.quantile(KEY, table, *padded)[: len(every)]  # one shape is compiled
+        expected = [first[c] + np.searchsorted(np.cumsum(own[c]), wanted[c], "right") for c in live]
+        np.testing.assert_array_equal(found, np.concatenate(expected))
         np.testing.assert_allclose(
             table.total[jnp.array(live, int)], [mass[first[c] :][: counts[c]].sum() for c in live]
         )

@@ -18,7 +18,7 @@ from rdd_jax.app.methods.networked import ByNetworks
 from rdd_jax.app.reading import splits_of
 from rdd_jax.app.run_folder import Run, from_anywhere
 from rdd_jax.app.set_options import BY_KIP
-from rdd_jax.app.sizes import check_sizes
+from rdd_jax.app.sizes import check_room, check_sizes
 from rdd_jax.app.stepping import Steps, with_solved_labels
 from rdd_jax.augment import check_augment
 from rdd_jax.contracts import Kernel
@@ -85,6 +85,7 @@ def _distilled(config: Method, run: Run, resume: bool, held: ExitStack, progress
         run.check_data(splits)
         run.check_files(config)
     _check_data(config, splits)
+    check_room(config, splits.train, run.folder)
     held.enter_context(at_precision(config.precision))
     batch = config.drawn(splits.train.classes).batch if isinstance(config, Stepped) else None
     held.enter_context(within(mesh_by_name(config.mesh, batch)))

@@ -11,7 +11,7 @@ import jax
 
 from rdd_jax.errors import InputError
 
-__all__ = ["check_device", "check_memory", "environment", "peak_memory"]
+__all__ = ["check_device", "check_memory", "device_memory", "environment", "host_memory", "peak_memory"]
 
 
 def check_device() -> None:

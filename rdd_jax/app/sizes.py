@@ -1,16 +1,19 @@
-"""What a configuration asks of memory, roughly and at the least: enough to refuse what is beyond all reason."""
+"""What a configuration asks of memory and disk, at the least: enough to refuse what is beyond all reason."""
 
 from collections.abc import Sequence
 from itertools import pairwise
 from math import prod
+from pathlib import Path
 
 from rdd_jax.app import options
 from rdd_jax.app.environment import check_memory
 from rdd_jax.app.methods import Method, Stepped
+from rdd_jax.errors import InputError
+from rdd_jax.files import room_for
 from rdd_jax.networks.recipes import Recipe
 from rdd_jax.types import Data
 
-__all__ = ["check_recipes", "check_sizes"]
+__all__ = ["check_recipes", "check_room", "check_sizes"]
 
 NUMBER = 4
 """Bytes of a float32."""
@@ -35,6 +38,22 @@ def check_sizes(config: Method, train: Data) -> None:
             needs[many] = values[many], NUMBER * weights * values[many]
     check_memory(needs)
     check_recipes(config.recipes(train.classes), shape)
+
+
+KEPT = 6
+"""Copies of the images of a set that a run folder holds at the least: two checkpoints with two moments of each."""
+
+
+def check_room(config: Method, train: Data, out: Path) -> None:
+    """Raises `InputError` where the disk has no room for the checkpoints of a run in ``out``."""
+    if not isinstance(config, Stepped):
+        return
+    least = NUMBER * KEPT * config.set.ipc * train.classes * prod(train.images.shape[1:])
+    if (free := room_for(out)) < least:
+        raise InputError(
+            f"{str(out)!r} needs {least / 2**30:.1f} GiB or more for checkpoints, and there is room for "
+            f"{free / 2**30:.1f}: give another --out, or a smaller --ipc"
+        )
 
 
 def check_recipes(recipes: Sequence[Recipe], shape: Sequence[int]) -> None:

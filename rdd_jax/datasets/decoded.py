@@ -1,7 +1,6 @@
 """Decoded images in a file of the cache: written one after another, so that no more than one is held."""
 
 import os
-import shutil
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from numpy.lib import format as npy
 from rdd_jax.arrays import read_npz
 from rdd_jax.datasets.images import Sizes
 from rdd_jax.errors import InputError
-from rdd_jax.files import replacing
+from rdd_jax.files import replacing, room_for
 
 __all__ = ["Wider", "cache_dir", "from_cache", "write_decoded"]
 
@@ -76,7 +75,7 @@ def _write_images(member: Any, count: int, images: Iterable[tuple[np.ndarray, st
 
 def _check_room(file: Path, size: int, what: str) -> None:
     """Raises `InputError` where the disk has no room for so many bytes."""
-    if (free := shutil.disk_usage(file.parent).free) < size:
+    if (free := room_for(file)) < size:
         raise InputError(
             f"{what} need {size / 2**30:.1f} GiB when decoded, and {str(file.parent)!r} has room for "
             f"{free / 2**30:.1f}: give a smaller --resize, or let RDD_CACHE name a folder with more room"
