@@ -9,8 +9,8 @@ import pytest
 from rdd_jax.devices import check_mesh_name, mesh_by_name
 from rdd_jax.errors import InputError
 
-CODE = """
-import sys
+CODE = r"""
+import re, sys
 import jax, jax.numpy as jnp, numpy as np, optax
 from rdd_jax import networks, risk, trajectory
 from rdd_jax.datasets.preprocess import fit
@@ -19,6 +19,7 @@ from rdd_jax.distill import compose
 from rdd_jax.errors import InputError
 from rdd_jax.evaluation import network_learner
 from rdd_jax.kernels import fc_ntk, krr
+from rdd_jax.kernels.blocks import in_blocks
 from rdd_jax.kmeans import kmeans
 from rdd_jax.networks.recipes import Recipe
 from rdd_jax.objectives import distribution_matching, feature_regression, gradient_matching, kip
@@ -66,6 +67,13 @@ def results(names):
     found["networks"] = np.stack([predict(real) for predict in learner(start, [0, 1, 2])])
     return found, images
 
+twice = jax.jit(lambda x: in_blocks(lambda one: 2 * one.reshape(len(one), -1), x))
+taken = lambda: int(re.search(r"length=(\d+)", str(jax.make_jaxpr(twice)(real[:601])))[1])
+assert taken() == 3
+for name, rounds in (("data=2", 2), ("data=3", 1)):  # 256 on each device at once
+    with within(mesh_by_name(name)):
+        assert taken() == rounds
+        np.testing.assert_array_equal(twice(real[:601]), 2 * real[:601].reshape(601, -1))
 assert mesh_by_name("auto", 20).shape == {"data": 5, "net": 1}
 assert mesh_by_name("auto").shape == {"data": 8, "net": 1}
 try:

@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from rdd_jax.devices import size_of, spread
+
 __all__ = ["BLOCK", "in_blocks"]
 
 BLOCK = 256
@@ -18,11 +20,15 @@ def in_blocks(
     """``function`` of a block of images after another, as even as can be: the memory of one.
 
     Args:
-      most: images of a block; unset: `BLOCK`.
+      most: images of a block; unset: `BLOCK` on each of the devices along ``data``, which look at them together.
     """
-    count = -(-len(images) // (most or BLOCK))
-    size = -(-len(images) // count)
+    along = size_of("data") if most is None else 1
+    count = -(-len(images) // (along * (most or BLOCK)))
+    size = -(-len(images) // (along * count))
     # The padding repeats real images: a kernel is defined there, which it need not be at zero.
-    padded = jnp.pad(images, ((0, count * size - len(images)), (0, 0), (0, 0), (0, 0)), mode="wrap")
-    found = jax.lax.map(function, padded.reshape(count, size, *images.shape[1:]))
-    return found.reshape(count * size, -1)[: len(images)]
+    padded = jnp.pad(images, ((0, along * count * size - len(images)), (0, 0), (0, 0), (0, 0)), mode="wrap")
+    # A device holds images that follow each other, so that a block has some of each.
+    laid = jnp.swapaxes(padded.reshape(along, count, size, *images.shape[1:]), 0, 1)
+    laid = laid.reshape(count, along * size, *images.shape[1:])
+    found = jax.lax.map(function, laid if along == 1 else spread(laid, axis=1))
+    return jnp.swapaxes(found.reshape(count, along, size, -1), 0, 1).reshape(along * count * size, -1)[: len(images)]
