@@ -4,7 +4,9 @@ Within `jax.set_mesh` of a mesh of `mesh_by_name` every function of this library
 device but for rounding. Without a mesh nothing here does anything.
 """
 
+import os
 import re
+import resource
 from contextlib import AbstractContextManager, nullcontext
 from math import prod
 from typing import Any, Protocol, TypeVar, runtime_checkable
@@ -16,7 +18,18 @@ from jaxtyping import Array, Num
 
 from rdd_jax.errors import InputError
 
-__all__ = ["AUTO", "Rows", "check_mesh_name", "mesh_by_name", "placed", "replicated", "size_of", "spread", "within"]
+__all__ = [
+    "AUTO",
+    "Rows",
+    "check_mesh_name",
+    "host_memory",
+    "mesh_by_name",
+    "placed",
+    "replicated",
+    "size_of",
+    "spread",
+    "within",
+]
 
 T = TypeVar("T")
 
@@ -69,6 +82,13 @@ def mesh_by_name(name: str, batch: int | None = None) -> Mesh:
 def within(mesh: Mesh) -> AbstractContextManager[object]:
     """The block in which the library uses a mesh; one of a single device is none."""
     return jax.set_mesh(mesh) if mesh.size > 1 else nullcontext()
+
+
+def host_memory() -> int:
+    """Bytes that this process may have: what the machine has, or less where it is limited."""
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return there if limit == resource.RLIM_INFINITY else min(there, limit)
 
 
 def size_of(axis: str) -> int:

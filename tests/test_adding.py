@@ -53,7 +53,7 @@ def absolute(kernel, reg):
 class AbsoluteKip(Kip):
     """Kernel inducing points under the absolute error."""
 
-    def distiller(self, kernel, classes):
+    def distiller(self, kernel, train):
         return compose(
             absolute(kernel, self.kernel.reg),
             risk=pieces.risk_of(self.risk),

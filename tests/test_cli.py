@@ -145,7 +145,7 @@ COLUMN = Recipe(depth=1, width=2, epochs=1)
 
 @pytest.mark.slow
 def test_a_set_is_evaluated_by_the_recipe_that_it_carries(tmp_path, monkeypatch):
-    monkeypatch.setattr(evaluating, "BESIDE", COLUMN)
+    monkeypatch.setattr(evaluating, "column", lambda train: COLUMN)
     recipe = "dc,network=mlp,width=4,loss=squared,epochs=1"
     assert distil("--steps", "2", "--batch", "50", "--recipe", recipe, "--out", tmp_path / "run") == 0
     file = tmp_path / "run" / "synthetic.npz"
@@ -168,7 +168,7 @@ def test_a_set_is_evaluated_by_the_recipe_that_it_carries(tmp_path, monkeypatch)
 
 @pytest.mark.slow
 def test_rates_are_found_and_kept_with_the_set(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(evaluating, "BESIDE", COLUMN)
+    monkeypatch.setattr(evaluating, "column", lambda train: COLUMN)
     monkeypatch.setattr(rates, "FACTORS", (1e-6, 10.0))
     recipe = ["--recipe", "dc,depth=1,width=2,epochs=1", "--find-rates"]
     run = tmp_path / "run"

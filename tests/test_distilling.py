@@ -208,7 +208,7 @@ EVALUATED = {
 @pytest.mark.slow
 @pytest.mark.parametrize("way", EVALUATED)
 def test_evaluating_a_run_gives_the_figures_that_it_gave_itself(way, tmp_path, monkeypatch):
-    monkeypatch.setattr(evaluating, "BESIDE", BESIDE)
+    monkeypatch.setattr(evaluating, "column", lambda train: BESIDE)
     report = distill(EVALUATED[way], tmp_path / "run").report
     again = evaluating.evaluate(evaluating.of_run(str(tmp_path / "run")))
     by_own = [e for e in again["evaluations"] if e["learner"] != "convnet-1-2 by dc,epochs=1"]

@@ -34,6 +34,7 @@ def make(name, network, **options):
 
 
 MEMBERS = (*objectives.DISTANCES, *EMBEDDINGS)
+actual = blocks._kept
 
 
 def problem(cells=CLASSES, dtype=jnp.float64):
@@ -253,6 +254,61 @@ def test_the_embeddings_of_a_batch_do_not_depend_on_blocks(monkeypatch):
     np.testing.assert_allclose(
         make.__wrapped__("dm", network)(KEY, variables, synthetic, batch).value, whole, rtol=1e-5
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name, classes_a_turn", [("cosine", 2), ("squared", 1), ("dm", 2), ("ncfm", 1)])
+def test_a_set_that_is_looked_at_in_turns_has_the_same_losses_and_gradient(name, classes_a_turn, x64, monkeypatch):
+    network, kept = NETWORKS["convnet"], []
+    synthetic, batch = problem(2 * CLASSES)
+    variables, drawn = variables_of(network), augment.dsa("flip+crop", shared=True)
+
+    def found():
+        objective = make.__wrapped__(name, network, augment=drawn)
+        across = risk.grouped(risk.mean, risk.plus(risk.mean, risk.worst))
+        of = lambda images, labels: across(objective(KEY, variables, Synthetic(images, labels), batch))  # noqa: E731
+        return jax.jit(jax.value_and_grad(of, (0, 1)))(synthetic.images, synthetic.labels)
+
+    monkeypatch.setattr(blocks, "_kept", lambda *of: kept.append(actual(*of)) or kept[-1])
+    whole = found()
+    monkeypatch.setattr(blocks, "HELD", classes_a_turn * kept[0])
+    looped = str(jax.make_jaxpr(lambda: make.__wrapped__(name, network)(KEY, variables, synthetic, batch).value)())
+    assert "remat" in looped
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12), found(), whole)
+
+
+def temporary(objective, network, classes, ipc=4, side=16):
+    """Bytes that XLA sets aside for a gradient with respect to the set; and those of the images and of the weights."""
+    group = jnp.repeat(jnp.arange(classes), ipc)
+    images, labels = jnp.zeros((len(group), side, side, 3)), jax.nn.one_hot(group, classes)
+    batch = Batch(images, labels, group, jnp.ones(len(group)), group_count=classes)
+    variables = network.init(KEY, images[:1])
+
+    def gradient(variables, images, labels, index, batch):
+        total = lambda images: jnp.sum(objective(KEY, variables, Synthetic(images, labels, classes=index), batch).value)  # noqa: E731
+        return jax.grad(total)(images)
+
+    lowered = jax.jit(gradient).lower(variables, images, labels, group, batch)
+    weights = sum(leaf.size for leaf in jax.tree.leaves(variables))
+    return lowered.compile().memory_analysis().temp_size_in_bytes, 4 * images.size, 4 * weights
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["cosine", "dm"])
+def test_the_memory_of_a_step_grows_with_classes_by_no_more_than_their_images_and_gradients(name, monkeypatch):
+    networks = {classes: convnet(classes, depth=1, width=8) for classes in (8, 16)}
+
+    def growth():
+        """Bytes that eight classes more take, and the most that is stated of them."""
+        sizes = {n: temporary(make.__wrapped__(name, network), network, n) for n, network in networks.items()}
+        images = sizes[16][1] - sizes[8][1]
+        gradients = 16 * sizes[16][2] - 8 * sizes[8][2] if name == "cosine" else 0
+        return sizes[16][0] - sizes[8][0], 8 * images + 3 * gradients
+
+    at_once, stated = growth()
+    monkeypatch.setattr(blocks, "HELD", 2**20)
+    in_turns, _ = growth()
+    assert in_turns < stated < at_once
 
 
 @pytest.mark.slow

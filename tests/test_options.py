@@ -5,7 +5,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import pytest
 
@@ -27,6 +27,7 @@ class Inner:
     rate: Annotated[float | None, options.number("how fast", most=1)] = None
     colour: Annotated[str, options.one_of(("red", "blue"), "which")] = "red"
     loud: Annotated[bool, options.flag("or not")] = False
+    parts: Annotated[int | Literal["auto"], options.count("how many parts; auto: as fit")] = "auto"
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,9 @@ def test_flags_reach_their_sections_and_the_rest_stays():
     found = parsed("--size", "5", "--rate", "0.5", "--loud", "--seed", "2")
     assert found == Outer(Inner(5, 0.5, "red", True), 2)
     assert parsed("--no-loud").inner.loud is False
+    assert (parsed("--parts", "4").inner.parts, parsed("--parts", "auto").inner.parts) == (4, "auto")
+    with pytest.raises(InputError, match="'many' is not a whole number or auto"):
+        parsed("--parts", "many")
 
 
 @pytest.mark.parametrize(
@@ -55,6 +59,7 @@ def test_flags_reach_their_sections_and_the_rest_stays():
         (Inner(rate=0.0), "rate is 0.0: it must be above 0, at most 1"),
         (Inner(rate=1.5), "rate is 1.5"),
         (Inner(rate=float("nan")), "rate is nan"),
+        (Inner(parts=0), "parts is 0: it must be at least 1"),
         (Inner(colour="rde"), "unknown colour 'rde': did you mean red"),
     ],
 )
@@ -86,6 +91,8 @@ def test_help_is_a_section_a_group_and_an_option_a_line():
         ({}, Outer()),
         ({"seed": 3, "inner": {"size": 4, "rate": 1}}, Outer(Inner(4, 1.0), 3)),
         ({"inner": {"rate": None}}, Outer()),
+        ({"inner": {"parts": 2}}, Outer(Inner(parts=2))),
+        ({"inner": {"parts": "auto"}}, Outer()),
     ],
 )
 def test_a_file_says_what_flags_say(values, expected):
@@ -106,6 +113,8 @@ def test_a_file_says_what_flags_say(values, expected):
         ({"inner": {"size": True}}, "inner.size is True: give a whole number"),
         ({"inner": {"size": None}}, "inner.size is None: give a whole number"),
         ({"inner": {"rate": "fast"}}, "inner.rate is 'fast': give a number"),
+        ({"inner": {"parts": "many"}}, "inner.parts is 'many': give a whole number or auto"),
+        ({"inner": {"parts": None}}, "inner.parts is None: give a whole number or auto"),
         ({"inner": {"loud": 1}}, "inner.loud is 1: give true or false"),
         ({"inner": {"colour": 7}}, "inner.colour is 7: give a text"),
     ],

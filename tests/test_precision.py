@@ -254,7 +254,7 @@ def test_one_step_differs_but_by_little(method, own):
     def moved(name):
         given = configured(method, ipc=2, batch=8, net_width=8, net_depth=1, precision=name)
         config = given.resolved(prepared.splits.train)
-        distiller = config.distiller(fc_ntk(), 2)
+        distiller = config.distiller(fc_ntk(), prepared.splits.train)
         with at_precision(config.precision):
             state, _ = distiller.step(jax.random.key(0), distiller.init(start), examples)
         return np.asarray(distiller.decode(state).images - start.images)

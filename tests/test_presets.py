@@ -8,6 +8,7 @@ import dataclasses
 import inspect
 from unittest.mock import Mock
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -31,7 +32,7 @@ LABELS = {"labels": "fixed"}
 KERNEL = {"kernel": "fc-ntk", "depth": 1, "reg": 1e-6}
 RANDOM = {"kernel_network", "kernel_width", "kernel_count", "kernel_seed", "kernel_memory"}
 """Of kernels that nothing has by default."""
-NETWORK = {"network": "convnet", "net_depth": 3, "net_width": 128, "norm": "instance", "learners": "convnet"}
+NETWORK = {"network": "convnet", "net_depth": "auto", "net_width": 128, "norm": "instance", "learners": "convnet"}
 NETWORK |= {"init_steps": 300, "precision": "float32"}
 TRAINING = {"net_batch": 256, "net_lr": 0.01, "net_pool": 1}
 MEAN = {"within": "mean", "across": "mean"}
@@ -66,7 +67,7 @@ PUBLISHED = {
     "rfad": FEATURES | {"optimizer": "adabelief", "feature_reg": 5e-3, "net_count": 4},
     "label-solve": {"ipc": 10, "init": "random", "label_reg": 1e-8, "learners": "krr", "recipe": "dc"} | KERNEL,
 }  # fmt: skip
-PHOTOGRAPHS = Data(np.zeros((2, 4, 4, 3), np.uint8), np.array([0, 1], np.int32), ("a", "b"))
+PHOTOGRAPHS = Data(np.zeros((2, 32, 32, 3), np.uint8), np.array([0, 1], np.int32), ("a", "b"))
 CHARACTERS = dataclasses.replace(PHOTOGRAPHS, mirror=False)
 
 
@@ -142,7 +143,7 @@ def test_loops_follow_the_images_a_class(name, ipc, outer, inner):
 @pytest.mark.parametrize("classes, steps", [(10, 40), (100, 400)])
 def test_rdd_trains_for_two_epochs_over_512_images_a_class(classes, steps):
     labels = np.arange(classes, dtype=np.int32)
-    train = Data(np.zeros((classes, 4, 4, 3), np.uint8), labels, tuple(map(str, labels)))
+    train = Data(np.zeros((classes, 32, 32, 3), np.uint8), labels, tuple(map(str, labels)))
     assert spelt(configured("rdd"), train)["net_steps"] == steps
     assert spelt(configured("rdd", net_steps=3), train)["net_steps"] == 3
 
@@ -192,13 +193,34 @@ def test_networks_learn_labels_that_were_learned_by_frepos_training_in_the_size_
 def test_a_set_is_validated_by_the_recipe_of_its_evaluation(name, monkeypatch):
     monkeypatch.setattr(networked, "recipe_learner", made := Mock(wraps=networked.recipe_learner))
     config = configured(name, net_width=8).resolved(PHOTOGRAPHS)
-    images = np.random.default_rng(0).integers(0, 256, (4, 4, 4, 3), np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
     train, validation = (dataclasses.replace(PHOTOGRAPHS, images=images[where]) for where in (slice(2), slice(2, 4)))
     prepared = prepare(Splits(train, validation, train, "made"), "standardise")
     config.validator(fc_ntk(), prepared)
     [(recipe, classes, stops_by)] = [call.args for call in made.call_args_list]
     assert ([recipe], classes) == (config.recipes(2), 2)
     np.testing.assert_array_equal(stops_by.images, prepared.model_space(validation))
+
+
+SIDES = [(4, 2), (8, 3), (28, 3), (32, 3), (64, 4), (96, 4), (128, 5), (224, 5)]
+
+
+@pytest.mark.parametrize("side, depth", SIDES)
+@pytest.mark.parametrize("name", ["kip", "dc", "dm", "frepo"])
+def test_networks_have_the_depth_that_goes_with_the_images(name, side, depth):
+    train = dataclasses.replace(PHOTOGRAPHS, images=np.zeros((2, side, side, 3), np.uint8))
+    assert configured(name).resolved(train).recipe(2).depth == depth
+    if name != "kip":
+        given = configured(name, net_depth=1).resolved(train)
+        assert (given.network.net_depth, given.recipe(2).depth) == (1, 1)
+        # What was asked stays as it was: it is what a run keeps.
+        assert configured(name).resolved(train).network.net_depth == "auto"
+        variables = [
+            jax.eval_shape(networked.pieces.network_of(of.network, "convnet", 2, train.images.shape[1:]).init,
+                           jax.random.key(0), jnp.zeros((1, side, side, 3)))
+            for of in (given, configured(name))
+        ]  # fmt: skip
+        assert [len(found["params"]["body"]) for found in variables] == [2, 2 * depth]
 
 
 def test_a_recipe_that_only_larger_sets_can_have_is_refused_for_the_smaller_ones():
@@ -450,7 +472,7 @@ def made(function):
 def test_kip_is_composed_by_its_labels(labels, objective, monkeypatch):
     calls, risks = recorded(monkeypatch, kip, "compose"), recorded(monkeypatch, pieces, "risk_of")
     config = configured("kip", labels=labels).resolved(PHOTOGRAPHS)
-    config.distiller(fc_ntk(), 2)
+    config.distiller(fc_ntk(), PHOTOGRAPHS)
     (parts,) = calls
     assert (made(parts["objective"]), made(parts["sampler"])) == (objective, "uniform")
     assert risks == [{"options": config.risk}]

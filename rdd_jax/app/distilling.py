@@ -22,7 +22,7 @@ from rdd_jax.app.sizes import check_room, check_sizes
 from rdd_jax.app.stepping import Steps, with_solved_labels
 from rdd_jax.augment import check_augment
 from rdd_jax.contracts import Kernel
-from rdd_jax.datasets.preprocess import Prepared, prepare
+from rdd_jax.datasets.preprocess import Prepared, check_space, prepare
 from rdd_jax.devices import mesh_by_name, within
 from rdd_jax.errors import InputError
 from rdd_jax.evaluation import evaluate_sets
@@ -142,8 +142,9 @@ def _check_data(config: Method, splits: Splits) -> None:
     check_ipc(train.labels, config.set.ipc, train.class_names)
     shape = train.images.shape[1:]
     images = config.images * train.classes
-    pieces.check_learners(config.evaluation, config.recipe(train.classes), images, splits)
+    check_space(config.data.preprocess, shape)
     config.check_images(shape)
+    pieces.check_learners(config.evaluation, config.recipe(train.classes), images, splits)
     config.check_data(splits)
     check_sizes(config, train)
     if isinstance(config, Stepped):

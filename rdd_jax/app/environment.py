@@ -9,9 +9,10 @@ from importlib.metadata import version
 
 import jax
 
+from rdd_jax.devices import host_memory
 from rdd_jax.errors import InputError
 
-__all__ = ["check_device", "check_memory", "device_memory", "environment", "host_memory", "peak_memory"]
+__all__ = ["check_device", "check_memory", "device_memory", "environment", "peak_memory"]
 
 
 def check_device() -> None:
@@ -46,13 +47,6 @@ def _device() -> str:
 def _memory() -> int:
     """Bytes that there are: of the device where it tells, else of this machine."""
     return device_memory() or host_memory()
-
-
-def host_memory() -> int:
-    """Bytes that this process may have: what the machine has, or less where it is limited."""
-    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-    return there if limit == resource.RLIM_INFINITY else min(there, limit)
 
 
 def device_memory() -> int | None:

@@ -18,6 +18,7 @@ from rdd_jax.datasets.preprocess import Prepared, prepare
 from rdd_jax.errors import InputError
 from rdd_jax.evaluation import evaluate_sets
 from rdd_jax.files import check_new
+from rdd_jax.networks.convnet import fitting_depth
 from rdd_jax.networks.precision import at_precision
 from rdd_jax.networks.recipe_files import carried, recipe_of, spelt
 from rdd_jax.networks.recipes import Recipe, network_by_recipe
@@ -25,7 +26,7 @@ from rdd_jax.progress import SILENT, Progress, Stages
 from rdd_jax.saving import SavedSet, check_source, foreign_set, set_of_run
 from rdd_jax.types import Data, Splits
 
-__all__ = ["OF_DATA", "evaluate", "of_run"]
+__all__ = ["OF_DATA", "column", "evaluate", "of_run"]
 
 
 def of_run(source: str) -> Evaluate:
@@ -58,7 +59,7 @@ def evaluate(config: Evaluate, progress: Progress = SILENT, elsewhere: Collectio
     """Evaluates a run folder or an ``.npz`` made elsewhere; the report, to be written to ``config.out``.
 
     Networks are trained by the recipe that is given, else by the one that the set carries, else by DC's; beside any
-    other stands a ConvNet-3-128 by DC's.
+    other stands DC's ConvNet (`column`).
 
     Args:
       elsewhere: those of `OF_DATA` that the user gave; without any, the data must be what the run was started with.
@@ -83,7 +84,7 @@ def evaluate(config: Evaluate, progress: Progress = SILENT, elsewhere: Collectio
     recipe = saved.recipe if of.recipe is None else recipe_of(of.recipe, images, classes)
     if of.learners is None:
         of = replace(of, learners="krr" if recipe is None else recipe.network)
-    recipe = recipe or BESIDE
+    recipe = recipe or column(splits.train)
     pieces.check_learners(of, recipe, images, splits)
     check_recipes(pieces.recipes_of(of, recipe), splits.train.images.shape[1:])
     ipc = None if run is None else run.set.ipc
@@ -128,15 +129,17 @@ def _made(run: Method | None, images: int) -> dict[str, Any]:
     return {"method": name_of(run), "ipc": run.set.ipc, "steps": run.steps}
 
 
-BESIDE = Recipe()
-"""DC's ConvNet-3-128: the column that every table of the field has."""
+def column(train: Data) -> Recipe:
+    """DC's, of a ConvNet-128 in the depth that goes with the images: the column that every table of the field has."""
+    return Recipe(depth=fitting_depth(train.images.shape[1:]))
 
 
 def _beside(recipes: Sequence[Recipe], train: Data) -> list[Recipe]:
-    """`BESIDE`, where networks learn by other recipes and the images are large enough for it; else nothing."""
-    other = [recipe for recipe in recipes if replace(recipe, network=BESIDE.network) != BESIDE]
-    small = min(train.images.shape[1:3]) < network_by_recipe(BESIDE, train.classes).smallest
-    return [] if not other or small or BESIDE in recipes else [BESIDE]
+    """`column`, where networks learn by other recipes and the images are large enough for it; else nothing."""
+    beside = column(train)
+    other = [recipe for recipe in recipes if replace(recipe, network=beside.network) != beside]
+    small = min(train.images.shape[1:3]) < network_by_recipe(beside, train.classes).smallest
+    return [] if not other or small or beside in recipes else [beside]
 
 
 def _subject(config: Evaluate, splits: Splits) -> tuple[SavedSet, Prepared]:

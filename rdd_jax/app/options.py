@@ -2,7 +2,8 @@
 
 A configuration is a frozen dataclass whose fields are options, or sections: dataclasses of options. An option is a
 field annotated with an `Option`, which says what it is in one line and what values it takes. Its name is its flag and
-its key in a file; names are unique over the sections of a configuration. None alone means unset.
+its key in a file; names are unique over the sections of a configuration. None alone means unset. A word that may stand
+for a value is in the type, as in ``int | Literal["auto"]``.
 """
 
 import textwrap
@@ -13,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from shutil import get_terminal_size
 from types import NoneType, UnionType
-from typing import Any, NamedTuple, NoReturn, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NamedTuple, NoReturn, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from rdd_jax.errors import InputError, check_one_of, unknown
 
@@ -35,6 +36,7 @@ __all__ = [
     "some_of",
     "text",
     "updated",
+    "wanted",
 ]
 
 T = TypeVar("T")
@@ -129,12 +131,13 @@ def some_of(names: Collection[str], help: str, by: str, metavar: str = "NAME", l
 
 
 class Field(NamedTuple):
-    """An option where it stands: in ``section``, or in the configuration itself."""
+    """An option where it stands: in ``section``, or in the configuration itself; ``words`` may stand for a value."""
 
     section: str | None
     name: str
     type: type
     optional: bool
+    words: tuple[str, ...]
     option: Option
     default: Any
 
@@ -149,9 +152,10 @@ def options(config: Any) -> Iterator[Field]:
             continue
         kind, *marks = get_args(hints[field.name])
         members = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
-        (bare,) = (member for member in members if member is not NoneType)
+        words = tuple(word for member in members if get_origin(member) is Literal for word in get_args(member))
+        (bare,) = (member for member in members if member is not NoneType and get_origin(member) is not Literal)
         (option,) = (mark for mark in marks if isinstance(mark, Option))
-        yield Field(None, field.name, bare, NoneType in members, option, value)
+        yield Field(None, field.name, bare, NoneType in members, words, option, value)
 
 
 @cache
@@ -162,7 +166,7 @@ def _hints(kind: type) -> dict[str, Any]:
 def check(config: Any) -> None:
     """Raises `InputError` where a value of the configuration is not one of its option's."""
     for field in options(config):
-        if field.default is not None:
+        if field.default is not None and field.default not in field.words:
             field.option.check(field.name, field.default)
 
 
@@ -213,26 +217,31 @@ def parser(config: Any, prog: str, description: str) -> ArgumentParser:
             groups[None].add_argument(field.name, help=told, metavar=field.name.upper())
             continue
         shown = "" if field.default is None or field.default == "" else f" [{_shown(field.default)}]".replace("%", "%%")
-        how = {"action": BooleanOptionalAction} if field.type is bool else {"type": _reader(field.type)}
+        how = {"action": BooleanOptionalAction} if field.type is bool else {"type": _reader(field)}
         metavar = {} if field.type is bool else {"metavar": field.option.metavar}
         name = f"--{field.name.replace('_', '-')}"
         groups[field.section].add_argument(name, dest=field.name, default=SUPPRESS, help=told + shown, **how, **metavar)
     return made
 
 
-def _reader(kind: type) -> Callable[[str], Any]:
+def _reader(field: Field) -> Callable[[str], Any]:
     """What makes a value of an argument."""
 
     def read(value: str) -> Any:
         try:
-            return kind(value)
+            return value if value in field.words else field.type(value)
         except ValueError as error:
-            raise ArgumentTypeError(f"{value!r} is not {WANTED[kind]}") from error
+            raise ArgumentTypeError(f"{value!r} is not {wanted(field)}") from error
 
     return read
 
 
 WANTED = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+
+
+def wanted(field: Field) -> str:
+    """What the values of an option are, for messages."""
+    return " or ".join((WANTED[field.type], *field.words))
 
 
 def _shown(value: Any) -> str:

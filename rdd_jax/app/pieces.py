@@ -29,7 +29,7 @@ from rdd_jax.errors import InputError
 from rdd_jax.evaluation import held_out, krr_learner, learner_name, recipe_learner, with_rates
 from rdd_jax.kernels import kernel_by_name
 from rdd_jax.networks import Network, training
-from rdd_jax.networks.recipes import Recipe, network_by_recipe
+from rdd_jax.networks.recipes import Recipe, network_by_recipe, sizes_of
 from rdd_jax.progress import Stages, heard
 from rdd_jax.sampling import SAMPLERS
 from rdd_jax.selection import Pool, Selection
@@ -46,6 +46,7 @@ __all__ = [
     "kernel_of",
     "learners_of",
     "listed",
+    "named",
     "network_of",
     "parameterisation_of",
     "pool_of",
@@ -84,9 +85,15 @@ def kernel_of(options: KernelOptions, train: Data) -> Kernel:
     return kernel
 
 
-def network_of(size: SizeOptions, name: str, classes: int) -> Network:
-    """The network of that name, in that size where it has one."""
-    return network_by_recipe(Recipe(name, size.net_depth, size.net_width, size.net_growth, size.norm), classes)
+def network_of(size: SizeOptions, name: str, classes: int, shape: Sequence[int] = (32, 32, 3)) -> Network:
+    """The network of that name for images of ``shape = (h, w, c)``, in that size where it has one."""
+    return network_by_recipe(size.recipe(name, shape), classes)
+
+
+def named(recipe: Recipe) -> str:
+    """The network of a recipe, for messages: with its depth, where it has one."""
+    depth = f" of depth {recipe.depth}" if "depth" in sizes_of(recipe) else ""
+    return f"{recipe.network!r}{depth}"
 
 
 def recipes_of(options: EvaluationOptions, recipe: Recipe) -> list[Recipe]:
@@ -131,7 +138,7 @@ def check_learners(options: EvaluationOptions, recipe: Recipe, images: int, spli
     shape = splits.train.images.shape[1:]
     for one in recipes_of(options, recipe):
         network = network_by_recipe(one, splits.train.classes)
-        training.check_training(network, one, (images, *shape), f"learner {one.network!r}")
+        training.check_training(network, one, (images, *shape), f"learner {named(one)}")
     if options.find_rates and not _others(options, recipe):
         other = "mlp" if recipe.network != "mlp" else "convnet"
         raise InputError(

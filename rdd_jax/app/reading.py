@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 
 from rdd_jax import datasets
-from rdd_jax.app.environment import device_memory, host_memory
+from rdd_jax.app.environment import device_memory
 from rdd_jax.app.sections import SplitsOptions
 from rdd_jax.arrays import Stored
 from rdd_jax.datasets.shifts import shift_by_name
-from rdd_jax.devices import AUTO, size_of
+from rdd_jax.devices import AUTO, host_memory, size_of
 from rdd_jax.errors import InputError
 from rdd_jax.pixels import Images, as_held
 from rdd_jax.progress import SILENT, Progress, heard

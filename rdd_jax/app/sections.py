@@ -1,8 +1,9 @@
 """The sections of a configuration, one a concern; each is handed to the room that it is about, and to no other."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from rdd_jax.app.optimisers import OPTIMIZERS, SCHEDULES
 from rdd_jax.app.options import Option, count, flag, number, one_of, seed_number, some_of, text
@@ -17,11 +18,11 @@ from rdd_jax.evaluation import LEARNERS
 from rdd_jax.grouping import FEATURES, GROUPINGS, from_file, is_file, split_names, view_of
 from rdd_jax.kernels import KERNELS
 from rdd_jax.networks import NETWORKS
-from rdd_jax.networks.convnet import GROWTHS
+from rdd_jax.networks.convnet import GROWTHS, fitting_depth
 from rdd_jax.networks.layers import NORMS
 from rdd_jax.networks.precision import PRECISIONS
 from rdd_jax.networks.recipe_files import recipe_of
-from rdd_jax.networks.recipes import RECIPES, network_by_recipe
+from rdd_jax.networks.recipes import RECIPES, Recipe, network_by_recipe
 from rdd_jax.risk import MEASURES
 from rdd_jax.sampling import LOSSES, SAMPLERS
 
@@ -227,10 +228,17 @@ class PrecisionOptions:
 class SizeOptions:
     """The size of the network that is matched at."""
 
-    net_depth: Annotated[int, count("of convnet: blocks", most=100)] = 3
+    net_depth: Annotated[int | Literal["auto"], count("of convnet: blocks; auto: by the images' side", most=100)] = (
+        "auto"
+    )
     net_width: Annotated[int, count("of convnet and mlp")] = 128
     net_growth: Annotated[str, one_of(GROWTHS, "of convnet: its width from block to block")] = "constant"
     norm: Annotated[str, one_of(NORMS, "of convnet")] = "instance"
+
+    def recipe(self, network: str, shape: Sequence[int]) -> Recipe:
+        """The network of that name in this size, for images of ``shape = (h, w, c)``; its training is DC's."""
+        depth = self.net_depth if isinstance(self.net_depth, int) else fitting_depth(shape)
+        return Recipe(network, depth, self.net_width, self.net_growth, self.norm)
 
 
 def _check_recipe(name: str, value: str) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Collection
 from dataclasses import asdict
 from typing import Any
 
-from rdd_jax.app.options import WANTED, Field, T, options, updated
+from rdd_jax.app.options import Field, T, options, updated, wanted
 from rdd_jax.errors import InputError, unknown
 
 __all__ = ["from_values", "to_values"]
@@ -44,13 +44,13 @@ def _unknown_key(where: str, section: str | None, name: str, known: Collection[t
 
 def _typed(where: str, field: Field, value: Any) -> Any:
     kind = field.type
-    if value is None and field.optional:
-        return None
+    if (value is None and field.optional) or value in field.words:
+        return value
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         path = ".".join(filter(None, (field.section, field.name)))
-        raise InputError(f"{where}: {path} is {value!r}: give {WANTED[kind]}")
+        raise InputError(f"{where}: {path} is {value!r}: give {wanted(field)}")
     return value
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from rdd_jax.app import options
 from rdd_jax.app.environment import check_memory
 from rdd_jax.app.methods import Method, Stepped
+from rdd_jax.app.methods.networked import ByNetworks
 from rdd_jax.errors import InputError
 from rdd_jax.files import room_for
 from rdd_jax.networks.recipes import Recipe
@@ -30,9 +31,8 @@ def check_sizes(config: Method, train: Data) -> None:
     values = {field.name: field.default for field in options.options(config)}
     if "net_batch" in values:
         needs["net_batch"] = values["net_batch"], NUMBER * values["net_batch"] * pixels
-    if "network" in values:
-        at = Recipe(*(values[name] for name in ("network", "net_depth", "net_width", "net_growth")))
-        weights = _weights(at, shape)
+    if isinstance(config, ByNetworks):
+        weights = _weights(config.network.recipe(config.network.network, shape), shape)
         needs["net_width"] = values["net_width"], NUMBER * weights
         for many in {"net_pool", "net_count"} & set(values):
             needs[many] = values[many], NUMBER * weights * values[many]

@@ -57,7 +57,7 @@ class Steps:
         batch = config.batch
         self.watched = Watched(batch, batch.sampler or "", config.seed, prepared, kernel, config.kernel.reg)
         self.streamed = streamed(config.data_on, prepared.train)
-        self.distiller = config.distiller(kernel, len(prepared.class_names))
+        self.distiller = config.distiller(kernel, prepared.splits.train)
         self.checkpoints = Checkpoints(run.checkpoints)
         self.best = Checkpoints(run.best) if config.optimiser.keep == "best" else None
         self.state = self._restored(self.distiller.init(start))

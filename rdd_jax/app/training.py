@@ -21,13 +21,14 @@ from rdd_jax.app.reporting import described
 from rdd_jax.app.sizes import check_recipes
 from rdd_jax.app.snapshot_folder import SnapshotFolder
 from rdd_jax.contracts import Predict
-from rdd_jax.datasets.preprocess import Prepared, prepare
+from rdd_jax.datasets.preprocess import Prepared, check_space, prepare
 from rdd_jax.distill import DISPATCH, Diverged, one_blas_thread
 from rdd_jax.errors import InputError
 from rdd_jax.evaluation import evaluate, learner_name, metrics, prepare_test
 from rdd_jax.files import locked, write_bytes, write_json
 from rdd_jax.grouping import split_names
 from rdd_jax.networks import Network
+from rdd_jax.networks.convnet import fitting_depth
 from rdd_jax.networks.precision import at_precision
 from rdd_jax.networks.recipe_files import recipe_of, spelt
 from rdd_jax.networks.recipes import Recipe, network_by_recipe, sizes_of
@@ -66,6 +67,7 @@ def train(config: Train, progress: Progress = SILENT) -> dict[str, Any]:
     stages.begin("reading", config.data.data)
     splits = splits_of(config.data.data, config.data, config.seed, config.data.mirror, progress)
     config, recipe = _resolved(config, splits)
+    check_space(config.data.preprocess, splits.train.images.shape[1:])
     check_real_recipe(recipe, splits.train.images.shape)
     check_recipes([recipe], splits.train.images.shape[1:])
     pieces.check_groups(config.groups, splits.train)
@@ -94,7 +96,8 @@ def _check(config: Train) -> None:
 def _resolved(config: Train, splits: Splits) -> tuple[Train, Recipe]:
     """With everything that is unset spelt out, and the recipe."""
     train, own = splits.train, config.training
-    given = own.recipe or f"{'dsa' if train.mirror else 'dsa,augment=dsa-no-flip'},epochs={EPOCHS}"
+    published = f"{'dsa' if train.mirror else 'dsa,augment=dsa-no-flip'},epochs={EPOCHS}"
+    given = own.recipe or f"{published},depth={fitting_depth(train.images.shape[1:])}"
     recipe = recipe_of(given, len(train), train.classes)
     path = Path(config.data.data)
     changes = {"recipe": spelt(recipe, len(train), train.classes), "mirror": train.mirror}

@@ -11,11 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from rdd_jax.checks import check_pixels
+from rdd_jax.devices import host_memory
 from rdd_jax.errors import InputError, check_one_of, unknown
 from rdd_jax.pixels import Images, Mapped, PixelMap, Pixels, as_pixels, on_device, parts, rows_of
 from rdd_jax.types import Data, Examples, Splits, centred_one_hot
 
-__all__ = ["PREPROCESSINGS", "WHITENED", "Prepared", "Preprocess", "fit", "prepare"]
+__all__ = ["PREPROCESSINGS", "WHITENED", "Prepared", "Preprocess", "check_space", "fit", "prepare"]
 
 PREPROCESSINGS = ("standardise", "zca", "none")
 
@@ -123,8 +124,9 @@ def fit(kind: str, pixels: Pixels, regularisation: float = 0.1) -> Preprocess:
     - ``none``: the pixels themselves.
 
     Raises:
-      InputError: an unknown kind, or data in which no pixel varies.
+      InputError: an unknown kind, data in which no pixel varies, or what `check_space` raises.
     """
+    check_space(kind, pixels.shape[1:])
     if kind == "none":
         return Preprocess(kind, np.zeros((1, 1, 1), np.float32), np.ones((1, 1, 1), np.float32))
     if kind == "standardise":
@@ -140,6 +142,23 @@ def fit(kind: str, pixels: Pixels, regularisation: float = 0.1) -> Preprocess:
     raise unknown("preprocessing", kind, PREPROCESSINGS)
 
 
+FITTING = 32
+"""Bytes that the fit of ZCA takes for every entry of its matrix: the covariance, its eigenvectors and what LAPACK works
+in, of double precision."""
+
+
+def check_space(kind: str, shape: tuple[int, ...]) -> None:
+    """Raises `InputError` where ZCA of images of ``shape = (h, w, c)`` needs more memory than this machine has."""
+    dim = math.prod(shape)
+    needed, there = FITTING * dim**2, host_memory()
+    if kind == "zca" and needed > there:
+        raise InputError(
+            f"preprocess is 'zca', whose matrix for images of {' x '.join(map(str, shape))} has {dim:,} rows and "
+            f"columns: fitting it needs {needed / 2**30:.1f} GiB, and there are {there / 2**30:.1f}: take "
+            "'standardise', or smaller images (resize)"
+        )
+
+
 def _zca(pixels: Pixels, regularisation: float) -> Preprocess:
     mean = sum(np.sum(as_pixels(block), 0, np.float64) for _, block in parts(pixels)) / len(pixels)
     mean = np.asarray(mean, np.float32)
@@ -148,7 +167,8 @@ def _zca(pixels: Pixels, regularisation: float) -> Preprocess:
     for _, block in parts(pixels):
         part = (as_pixels(block) - mean).reshape(-1, dim)
         covariance += part.T @ part
-    values, vectors = np.linalg.eigh(covariance / len(pixels))
+    covariance /= len(pixels)
+    values, vectors = np.linalg.eigh(covariance)
     values = np.maximum(values, 0)
     _varies(values)
     scale = 1 / np.sqrt(values + regularisation * values.mean())

@@ -14,6 +14,7 @@ from rdd_jax.contracts import Features
 from rdd_jax.grouping.features import blocks, principal_map, sample
 from rdd_jax.kernels.gram import row_blocks
 from rdd_jax.networks import Network, convnet, training
+from rdd_jax.networks.convnet import fitting_depth
 from rdd_jax.pixels import Images, rows_of
 from rdd_jax.progress import each
 from rdd_jax.types import Subject, Synthetic, Training
@@ -52,7 +53,7 @@ def network(width: int = 32, epochs: int = 2, seed: int = 0) -> Features:
 
     def features(subject: Subject) -> Float[np.ndarray, "n d"]:
         images = subject.images
-        depth = max(1, min(3, int(np.log2(min(images.shape[1:3])))))
+        depth = fitting_depth([min(SIDE, side) for side in images.shape[1:3]])
         model = convnet(subject.classes, depth, width)
         halves = np.array_split(np.random.default_rng(seed).permutation(len(images)), 2)
         found = []

@@ -1,12 +1,14 @@
 """The ConvNet of dataset distillation (Gidaris & Komodakis 2018; Zhao et al. 2021)."""
 
+from collections.abc import Sequence
+
 import flax.linen as nn
 
 from rdd_jax.errors import InputError, at_least, check_one_of
 from rdd_jax.networks.base import Classifier, Network, from_flax
 from rdd_jax.networks.layers import NORMS, Conv, Linear, Norm, activation_by_name, flat, pool_by_name, whole
 
-__all__ = ["GROWTHS", "ConvNetBody", "convnet"]
+__all__ = ["GROWTHS", "ConvNetBody", "convnet", "fitting_depth"]
 
 GROWTHS = ("constant", "double")
 """What becomes of the width from block to block."""
@@ -70,3 +72,18 @@ def convnet(
     smallest = 1 if pool == "none" else 2**depth
     body = ConvNetBody(widths, norm, pool, activation)
     return from_flax(Classifier(body, Linear(classes)), "features", smallest, batch_statistics=norm == "batch")
+
+
+def fitting_depth(shape: Sequence[int]) -> int:
+    r"""The usual depth of a ConvNet for images of ``shape = (h, w, ...)``.
+
+    .. math::  \max(1, \min(3, l), l - 2), \qquad l = \lfloor \log_2 \min(h, w) \rfloor
+
+    That is 3 for 28x28 and 32x32, as published, and a block more for every doubling of the side (Cazenavette et al.
+    2022), so that the last feature map has a side of 4 to 8; smaller images have as many blocks as can be, up to 3.
+
+    >>> [fitting_depth((side, side)) for side in (4, 8, 28, 32, 64, 96, 128, 224)]
+    [2, 3, 3, 3, 4, 4, 5, 5]
+    """
+    halvings = min(shape[:2]).bit_length() - 1
+    return max(1, min(3, halvings), halvings - 2)

@@ -6,13 +6,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Key
 
 from rdd_jax.augment import none
 from rdd_jax.contracts import Augment, Objective
 from rdd_jax.devices import spread
 from rdd_jax.errors import InputError, at_least
-from rdd_jax.kernels.blocks import in_blocks
+from rdd_jax.kernels.blocks import in_blocks, in_turns
 from rdd_jax.networks import Network
 from rdd_jax.objectives.cells import laid
 from rdd_jax.types import Batch, Losses, PRNGKey, Synthetic
@@ -108,9 +108,14 @@ def distribution_matching(network: Network, augment: Augment = none, distance: E
         of_class = spread(batch.images.reshape(classes, -1, *batch.images.shape[1:]), axis=1)
         real = jax.lax.map(lambda one: embedded(*one), (by.keys, of_class)).reshape(len(batch.images), -1)
         real = by.in_cells(jax.lax.stop_gradient(real))
-        augmented = jax.vmap(augment)(by.keys, synthetic.images[by.rows])
-        ours = network.features(model, augmented.reshape(synthetic.images.shape))
-        ours = ours.reshape(*by.rows.shape, -1)[by.of_cell]
+
+        def of_classes(keys: Key[Array, " n"], images: Array) -> Array:
+            augmented = jax.vmap(augment)(keys, images)
+            return network.features(model, augmented.reshape(-1, *images.shape[2:])).reshape(*images.shape[:2], -1)
+
+        own = by.keys, synthetic.images[by.rows]
+        # Statistics over a batch are those of the whole set, which cannot be had in turns.
+        ours = (in_turns(of_classes, *own) if network.settle is None else of_classes(*own))[by.of_cell]
         apart = jax.vmap(partial(distance, jax.random.fold_in(key, 2)))
         return by.losses(classes * apart(real, by.share, ours))
 

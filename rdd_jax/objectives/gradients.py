@@ -5,10 +5,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Key
 
 from rdd_jax.augment import none
 from rdd_jax.contracts import Augment, Objective
+from rdd_jax.kernels.blocks import in_turns
 from rdd_jax.networks import Network, check_batch
 from rdd_jax.networks.training import cross_entropy
 from rdd_jax.objectives.cells import laid
@@ -56,6 +57,9 @@ def gradient_matching(network: Network, distance: Distance = cosine, augment: Au
     The cells are the groups of the examples, as many of each class. The batch holds as many examples of each, cell by
     cell, as `sampling.stratified` draws them; examples elsewhere count for nothing; a cell without any has weight 0.
 
+    The real side is looked at a cell at a time, the set all classes at once where what the gradient keeps of them fits
+    `kernels.blocks.HELD`, else some classes after others.
+
     Args:
       distance: `cosine` or `squared`.
       augment: of the real and the synthetic images of a class, with one key: the same transform of all of them, where
@@ -81,16 +85,20 @@ def gradient_matching(network: Network, distance: Distance = cosine, augment: Au
 
         # One cell after another, in a loop: the memory of one.
         cell = by.keys[by.of_cell], by.in_cells(batch.images), by.in_cells(batch.labels), by.share
-        real = jax.lax.map(lambda one: augmented(*one), cell)
-        equal = jnp.full(by.rows.shape, 1 / ipc)
-        ours = jax.vmap(augmented)(by.keys, synthetic.images[by.rows], synthetic.labels[by.rows], equal)
+        real = jax.lax.stop_gradient(jax.lax.map(lambda one: augmented(*one), cell))
+        equal = jnp.full(ipc, 1 / ipc)
 
         def apart(real: list[Array], ours: list[Array]) -> Array:
             columns = lambda leaf: leaf.reshape(-1, leaf.shape[-1])  # noqa: E731
             return sum((distance(columns(a), columns(b)) for a, b in zip(real, ours, strict=True)), jnp.zeros(()))
 
-        value = jax.vmap(apart)(jax.lax.stop_gradient(real), [leaf[by.of_cell] for leaf in ours])
-        return by.losses(classes * value)
+        def of_classes(keys: Key[Array, " n"], images: Array, labels: Array, real: list[Array]) -> Array:
+            ours = jax.vmap(augmented, (0, 0, 0, None))(keys, images, labels, equal)
+            return jax.vmap(jax.vmap(apart, (0, None)))(real, ours)
+
+        by_class = [leaf.reshape(classes, -1, *leaf.shape[1:]) for leaf in real]
+        value = in_turns(of_classes, by.keys, synthetic.images[by.rows], synthetic.labels[by.rows], by_class)
+        return by.losses(classes * value.reshape(-1))
 
     return objective
 

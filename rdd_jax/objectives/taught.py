@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from rdd_jax.augment import none
 from rdd_jax.contracts import Augment, Objective
+from rdd_jax.kernels.blocks import in_turns
 from rdd_jax.networks import Network
 from rdd_jax.networks.training import cross_entropy
 from rdd_jax.types import Batch, Losses, PRNGKey, Synthetic
@@ -34,7 +35,9 @@ def taught(objective: Objective, network: Network, weight: int | float, augment:
         losses = objective(key, now, synthetic, batch)
         images = augment(jax.random.fold_in(key, 1), synthetic.images)
         classes = jax.nn.one_hot(synthetic.of_class, synthetic.labels.shape[1], dtype=images.dtype)
-        wrong = jnp.mean(cross_entropy(network.apply(teacher, images), classes))
+        wrong_by = lambda images, classes: cross_entropy(network.apply(teacher, images), classes)  # noqa: E731
+        # Statistics over a batch are those of the whole set, which cannot be had in turns.
+        wrong = jnp.mean(in_turns(wrong_by, images, classes) if network.settle is None else wrong_by(images, classes))
         return losses.replace(value=losses.value + weight * wrong)
 
     return both

@@ -26,6 +26,7 @@ from rdd_jax.errors import InputError
 from rdd_jax.evaluation import Evaluation, krr_learner
 from rdd_jax.grouping import split_names
 from rdd_jax.kernels import krr
+from rdd_jax.networks.convnet import fitting_depth
 from rdd_jax.networks.recipe_files import recipe_of, spelt
 from rdd_jax.networks.recipes import Recipe
 from rdd_jax.types import Data, Splits, Synthetic
@@ -80,7 +81,7 @@ class Method:
 
     def published_recipe(self, train: Data) -> str:
         """The recipe that stands where none is given, in words."""
-        return "dc"
+        return f"dc,depth={fitting_depth(train.images.shape[1:])}"
 
     def recipe(self, classes: int) -> Recipe:
         """How networks are to learn from the set."""
@@ -168,8 +169,8 @@ class Stepped(Method):
         """The batches of a step, of all classes together."""
         return self.batch
 
-    def distiller(self, kernel: Kernel, classes: int) -> Distiller:
-        """The distiller for training data of so many classes, in any number of groups."""
+    def distiller(self, kernel: Kernel, train: Data) -> Distiller:
+        """The distiller for images and classes such as those of ``train``, in any number of groups."""
         raise NotImplementedError
 
     def validator(self, kernel: Kernel, prepared: Prepared) -> Learner:

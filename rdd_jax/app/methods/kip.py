@@ -84,7 +84,7 @@ class Kip(Stepped):
                 "or learned labels"
             )
 
-    def distiller(self, kernel: Kernel, classes: int) -> Distiller:
+    def distiller(self, kernel: Kernel, train: Data) -> Distiller:
         solved = self.set.labels == "solved"
         reg, label_reg = self.kernel.reg, self.kernel.label_reg
         return compose(

@@ -19,7 +19,7 @@ from rdd_jax.distill import Distiller, compose
 from rdd_jax.errors import InputError
 from rdd_jax.evaluation import Evaluation, held_out, recipe_learner
 from rdd_jax.networks import NETWORKS, Network, check_images
-from rdd_jax.networks.recipes import Recipe, sizes_of
+from rdd_jax.networks.recipes import NETWORK_FIELDS, network_by_recipe, sizes_of
 from rdd_jax.objectives import taught
 from rdd_jax.trajectory import Trajectory, at_snapshots
 from rdd_jax.types import Data, Splits, Synthetic
@@ -91,30 +91,29 @@ class ByNetworks(Stepped):
         return filled(super().resolved(train), **{"siamese": "none", **self.published(train), **own})
 
     def published_recipe(self, train: Data) -> str:
-        published, at = self.published(train).get("recipe", "dc"), self.network
-        sizes = f"depth={at.net_depth},width={at.net_width},growth={at.net_growth},norm={at.norm}"
-        return f"{published},network={at.network},{sizes}"
+        at = self.network.recipe(self.network.network, train.images.shape[1:])
+        words = (f"{name}={getattr(at, name)}" for name in NETWORK_FIELDS)
+        return ",".join((self.published(train).get("recipe", "dc"), *words))
 
     def check(self) -> None:
         super().check()
         pieces.network_of(self.network, self.network.network, 2)
         at = self.network
-        if at.snapshots is not None:
-            recipe = Recipe(at.network, at.net_depth, at.net_width, at.net_growth, at.norm)
-            asked = {"network": at.network, **sizes_of(recipe)}
-            SnapshotFolder(Path(at.snapshots)).check_network(asked, at.snapshots_from)
-        elif at.taught:
+        if at.taught and at.snapshots is None:
             raise InputError(f"taught is {at.taught:g}, but there is no network that could teach: give --snapshots")
 
     def check_images(self, shape: Sequence[int]) -> None:
         super().check_images(shape)
-        name = self.network.network
-        check_images(pieces.network_of(self.network, name, 2), tuple(shape), f"network {name!r}")
+        recipe = self.network.recipe(self.network.network, shape)
+        check_images(network_by_recipe(recipe, 2), tuple(shape), f"network {pieces.named(recipe)}")
 
     def check_data(self, splits: Splits) -> None:
         super().check_data(splits)
         if self.network.snapshots is not None:
             kept = SnapshotFolder(Path(self.network.snapshots))
+            recipe = self.network.recipe(self.network.network, splits.train.images.shape[1:])
+            asked = {"network": recipe.network, **sizes_of(recipe)}
+            kept.check_network(asked, self.network.snapshots_from)
             kept.check_data(self.data.preprocess, self.data.zca_reg, fingerprint(splits))
             kept.load(self.network.snapshots_from)  # a damaged one is told now
 
@@ -148,8 +147,9 @@ class ByNetworks(Stepped):
         """The risk over the losses, or over the distances of the groups."""
         return pieces.risk_of(self.risk)
 
-    def distiller(self, kernel: Kernel, classes: int) -> Distiller:
-        at, network = self.network, pieces.network_of(self.network, self.network.network, classes)
+    def distiller(self, kernel: Kernel, train: Data) -> Distiller:
+        at, shape = self.network, train.images.shape[1:]
+        network = pieces.network_of(at, at.network, train.classes, shape)
         objective, trajectory = self.objective(network), self.trajectory
         if at.snapshots is not None:
             kept = SnapshotFolder(Path(at.snapshots)).load(at.snapshots_from)
@@ -161,5 +161,5 @@ class ByNetworks(Stepped):
             risk=self.across(),
             trajectory=trajectory(network),
             parameterisation=pieces.parameterisation_of(self.set, self.label_kind),
-            **pieces.steps_of(self.drawn(classes), self.optimiser),
+            **pieces.steps_of(self.drawn(train.classes), self.optimiser),
         )
