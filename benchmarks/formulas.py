@@ -18,8 +18,8 @@ from typing import NamedTuple
 
 NUMBER, REAL_BYTES = 4, 1
 """Bytes of a number: of a float32, and of a real image, which stays as it came."""
-BLOCK = 256
-"""Real images that a network looks at at a time (`rdd_jax.kernels.blocks`)."""
+BLOCK, TURN = 256, 2**30
+"""Real images, and bytes of the set in a matching step, at a time (`rdd_jax.kernels.blocks`); a class is the least."""
 ENTRY = 200
 """Operations of an entry of the NTK, a layer and its derivatives: two polynomials, roots and quotients. XLA's count is
 180 to 270, since it has some values computed again where they are needed."""
@@ -160,6 +160,12 @@ def _looks(size: Size, forwards: float, firsts: float, images: float, head: bool
     return Part((forwards * of_one - firsts * network.convolutions[0]) * images, looks=forwards * images, **how)
 
 
+def _in_turns(size: Size, times: float) -> float:
+    """Numbers that are held of the set: of all, or of the classes that go at a time, which are looked at once more."""
+    of_class = times * size.network.activations * size.images / size.network.classes
+    return min(of_class * size.network.classes, max(of_class, TURN / NUMBER))
+
+
 def _sum(size: Size, numbers: float) -> float:
     """Bytes that a device sends for a sum over all of so many numbers each: a ring's ``2 (N - 1) / N`` of them."""
     return 2 * size.ring(NUMBER * numbers)
@@ -222,12 +228,10 @@ def embeddings(size: Size) -> Cost:
     gradients of the set's features.
     """
     m, b, network = size.images, size.real, size.network
-    parts = {
-        "real": _looks(size, 1, 0, b / (network.classes if size.once else 1), head=False, shared=True),
-        "set": _looks(size, 2, 0, m, head=False),
-    }
+    real = _looks(size, 1, 0, b / (network.classes if size.once else 1), head=False, shared=True)
+    parts = {"real": real, "set": _looks(size, 2, 0, m, head=False)}
     block = min(BLOCK, b / network.classes) / size.devices
-    held = (FORWARD * block + FEATURES * m) * network.activations + network.features * b / size.devices
+    held = FORWARD * block * network.activations + _in_turns(size, FEATURES) + network.features * b / size.devices
     dealt = size.ring(NUMBER * b * (network.pixels + network.features) / size.devices)
     return Cost(parts, NUMBER * held, dealt + _sum(size, m * network.features))
 
@@ -235,15 +239,13 @@ def embeddings(size: Size) -> Cost:
 def gradients(size: Size) -> Cost:
     """DC, DSA and RDD, `rdd_jax.objectives.gradient_matching`: ``(3 F - F1) b + (7 F - 2 F1) m``.
 
-    The gradient on real images, cell after cell, a cell a class; that on the set and its derivative, all of it at a
-    time. Sent: the real images in single precision, dealt out anew; the sum of every cell's gradient, twice.
+    The gradient on real images, cell after cell, a cell a class; that on the set and its derivative. Sent: the real
+    images in single precision, dealt out anew; the sum of every cell's gradient, twice.
     """
     m, b, network, cells = size.images, size.real, size.network, size.network.classes
-    parts = {
-        "real": _looks(size, 3, 1, b / (cells if size.once else 1), shared=True),
-        "set": _looks(size, 7, 2, m),
-    }
-    held = (GRADIENT * b / cells / size.devices + GRADIENT_OF_SET * m) * network.activations
+    real = _looks(size, 3, 1, b / (cells if size.once else 1), shared=True)
+    parts = {"real": real, "set": _looks(size, 7, 2, m)}
+    held = GRADIENT * b / cells / size.devices * network.activations + _in_turns(size, GRADIENT_OF_SET)
     held += GRADIENTS * network.weights * cells
     dealt = size.ring(NUMBER * b * network.pixels / size.devices)
     return Cost(parts, NUMBER * held, dealt + _sum(size, network.weights * (size.rounds(cells) + cells)))
