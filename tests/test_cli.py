@@ -578,7 +578,9 @@ def test_images_too_small_for_a_network_are_refused_before_computing(tmp_path, c
         labels=np.arange(40) % 2,
     )
     out = tmp_path / "run"
-    assert distil("--data", tmp_path / "tiny.npz", "--learners", "convnet", "--out", out) == 2
+    # A recipe that is given has the depth that it says.
+    words = ["--data", tmp_path / "tiny.npz", "--learners", "convnet", "--recipe", "dc"]
+    assert distil(*words, "--out", out) == 2
     assert "too small" in capsys.readouterr().err
     assert not out.exists()
 
