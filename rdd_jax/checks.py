@@ -34,7 +34,7 @@ def check_images(images: Pixels) -> None:
         return
     if not np.issubdtype(images.dtype, np.floating):
         raise InputError(f"images are {images.dtype}: give uint8 in 0..255 or floating point in [0, 1]")
-    strange, low, high = 0, 0.0, 1.0
+    strange, low, high = 0, np.inf, -np.inf
     for _, part in parts(images):
         strange += np.count_nonzero(~np.isfinite(part))
         low, high = min(low, float(np.fmin.reduce(part, None))), max(high, float(np.fmax.reduce(part, None)))

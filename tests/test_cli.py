@@ -662,7 +662,7 @@ def command(*arguments):
     return [sys.executable, "-m", "rdd_jax.app.cli", *map(str, arguments)]
 
 
-LONG = ["--ipc", "2", "--steps", "120", "--batch", "500", "--seeds", "1", "--checkpoint-every", "20"]
+LONG = ["--ipc", "2", "--steps", "60", "--batch", "500", "--seeds", "1", "--checkpoint-every", "10"]
 LONG += ["--no-baselines"]
 
 
@@ -685,13 +685,13 @@ def test_a_killed_run_resumes_to_the_same_bytes(tmp_path, quick_flags):
         process.send_signal(kill)
         return process.wait(60)
 
-    assert code_when_killed([*arguments, killed], signal.SIGTERM, 20) == 130
-    assert code_when_killed(["distill", "--resume", killed], signal.SIGKILL, 80) == -signal.SIGKILL
+    assert code_when_killed([*arguments, killed], signal.SIGTERM, 10) == 130
+    assert code_when_killed(["distill", "--resume", killed], signal.SIGKILL, 40) == -signal.SIGKILL
     assert not (killed / "synthetic.npz").exists()
     assert main(["distill", "--resume", str(killed)]) == 0
     assert (killed / "synthetic.npz").read_bytes() == (whole / "synthetic.npz").read_bytes()
     steps = [row["step"] for row in Run(killed).metrics() if "loss" in row]
-    assert steps == list(range(1, 121))
+    assert steps == list(range(1, 61))
     one, other = read(killed / "report.json"), read(whole / "report.json")
     assert one["evaluations"] == other["evaluations"]
     assert one.get("found_groups") == other.get("found_groups")

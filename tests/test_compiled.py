@@ -117,14 +117,19 @@ def test_the_next_command_takes_what_was_compiled_and_mends_what_is_damaged(own,
 
 
 @pytest.mark.slow
-def test_the_flag_and_the_variable_of_jax_win(own, tmp_path, quick_flags):
-    found, _ = counted(tmp_path / "cache", "--no-compilation-cache", *run_of(own, tmp_path / "first"))
-    assert not found["compile_requests_use_cache"]
-    assert not (tmp_path / "cache" / "compiled").exists()
+def test_the_variable_of_jax_wins(own, tmp_path, quick_flags):
     theirs = tmp_path / "theirs"
     found, _ = counted(tmp_path / "cache", *run_of(own, tmp_path / "run"), JAX_COMPILATION_CACHE_DIR=str(theirs))
     assert found["cache_misses"] == len(entries(theirs)) > 10
     assert not (tmp_path / "cache" / "compiled").exists()
+
+
+def test_the_flag_says_that_nothing_is_to_be_kept(own, tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setattr(compiled, "keep_compiled", told.append)
+    for number, flag in enumerate((["--no-compilation-cache"], [])):
+        assert main([*flag, "data", str(own), "--out", str(tmp_path / f"{number}.png")]) == 0
+    assert told == [False, True]
 
 
 @pytest.fixture

@@ -220,18 +220,19 @@ def test_evaluating_a_run_gives_the_figures_that_it_gave_itself(way, tmp_path, m
 @pytest.mark.parametrize(
     "recipes, side, beside",
     [
-        ([], 8, False),
-        ([Recipe()], 8, False),
-        ([Recipe("mlp")], 8, False),
-        ([Recipe(epochs=7)], 8, True),
-        ([Recipe("mlp", width=7)], 8, True),
-        ([Recipe("mlp", width=7)], 7, False),
-        ([Recipe(epochs=7), Recipe()], 8, False),
+        ([], 8, []),
+        ([Recipe()], 8, []),
+        ([Recipe("mlp")], 8, []),
+        ([Recipe(epochs=7)], 8, [Recipe()]),
+        ([Recipe("mlp", width=7)], 8, [Recipe()]),
+        ([Recipe("mlp", width=7)], 64, [Recipe(depth=4)]),
+        ([Recipe("mlp", width=7)], 1, []),
+        ([Recipe(epochs=7), Recipe()], 8, []),
     ],
 )
 def test_the_column_of_every_table_stands_beside_other_recipes(recipes, side, beside):
     train = Data(np.zeros((2, side, side, 1), np.uint8), np.arange(2, dtype=np.int32), ("a", "b"))
-    assert evaluating._beside(recipes, train) == [Recipe()] * beside
+    assert evaluating._beside(recipes, train) == beside
 
 
 @pytest.mark.parametrize(

@@ -229,10 +229,10 @@ def test_scores_that_are_no_scores_are_refused(bad):
 def test_random_subsets_depend_on_the_seed_and_reach_every_example_equally_often():
     pool = problem(30)
     assert not np.array_equal(chosen("random", pool, 4).index, chosen("random", pool, 4, seed=1).index)
-    drawn = np.bincount(np.concatenate([chosen("random", pool, 2, seed=s).index for s in range(1000)]), minlength=30)
-    # Two of ten, a thousand times: 200 with a standard deviation of 13.
-    assert drawn.min() > 130
-    assert drawn.max() < 270
+    drawn = np.bincount(np.concatenate([chosen("random", pool, 2, seed=s).index for s in range(300)]), minlength=30)
+    # Two of ten, three hundred times: 60 with a standard deviation of 7.
+    assert drawn.min() > 25
+    assert drawn.max() < 95
 
 
 # --- greedy choices ----------------------------------------------------------------------------------
@@ -277,9 +277,9 @@ def test_cholesky_takes_what_the_pivots_before_do_not_explain():
 @pytest.mark.slow
 def test_random_pivots_are_drawn_by_what_is_left():
     images, kernel = problem(6).images, fc_ntk()
-    first = [cholesky(kernel, images, 2, np.random.default_rng(seed))[0] for seed in range(2000)]
+    first = [cholesky(kernel, images, 2, np.random.default_rng(seed))[0] for seed in range(1000)]
     diagonal = np.diag(gram_matrix(kernel, images))
-    counts = np.bincount([pivots[0] for pivots in first], minlength=6) / 2000
+    counts = np.bincount([pivots[0] for pivots in first], minlength=6) / 1000
     np.testing.assert_allclose(counts, diagonal / diagonal.sum(), atol=0.05)
     assert all(pivots[0] != pivots[1] for pivots in first)
 

@@ -56,8 +56,12 @@ def write_decoded(
             npy.write_array(member, labels(), allow_pickle=False)
 
 
+AT_ONCE = 2**20
+"""Bytes that are written at a time: an archive takes its time for every piece."""
+
+
 def _write_images(member: Any, count: int, images: Iterable[tuple[np.ndarray, str]], what: str, file: Path) -> None:
-    sizes, shape = Sizes(what), None
+    sizes, shape, waiting = Sizes(what), None, bytearray()
     for image, name in images:
         sizes.add(image, name)
         if sizes.differ:
@@ -69,7 +73,11 @@ def _write_images(member: Any, count: int, images: Iterable[tuple[np.ndarray, st
             npy.write_array_header_1_0(member, header)
         if image.shape[2] > shape[2]:
             raise Wider
-        member.write(np.ascontiguousarray(np.broadcast_to(image, shape)).data)
+        waiting += np.broadcast_to(image, shape).tobytes()
+        if len(waiting) >= AT_ONCE:
+            member.write(waiting)
+            waiting.clear()
+    member.write(waiting)
     sizes.check()
 
 
