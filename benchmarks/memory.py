@@ -34,6 +34,7 @@ class Options:
       places: of ``--data-on``, a run each.
       limit: GiB of addresses that a run may take, as by ``ulimit -v``.
       report: with the report and its baselines; otherwise with nothing but the steps.
+      init: of ``--init``, how the set starts; ``ipc``: its images of each class.
     """
 
     images: int = 100_000
@@ -44,6 +45,8 @@ class Options:
     places: tuple[str, ...] = ("auto",)
     limit: float | None = None
     report: bool = True
+    init: str = "random"
+    ipc: int = 1
 
 
 def noise(file: Path, options: Options, block: int = 10_000) -> int:
@@ -62,8 +65,20 @@ def noise(file: Path, options: Options, block: int = 10_000) -> int:
 
 def measured(file: Path, run: Path, place: str, options: Options) -> tuple[int, float]:
     """The peak in bytes, and milliseconds a step."""
-    words = [sys.executable, "-m", "rdd_jax.app.cli", "distill", "kip", "--data", str(file), "--ipc", "1"]
-    words += ["--steps", str(options.steps), "--batch", str(options.batch), "--out", str(run), "--data-on", place]
+    words = [sys.executable, "-m", "rdd_jax.app.cli", "distill", "kip", "--data", str(file), "--ipc", str(options.ipc)]
+    words += [
+        "--steps",
+        str(options.steps),
+        "--checkpoint-every",
+        str(options.steps),
+        "--batch",
+        str(options.batch),
+        "--out",
+        str(run),
+        "--data-on",
+        place,
+    ]
+    words += ["--init", options.init]
     words += [] if options.report else ["--no-baselines"]
     bytes_ = None if options.limit is None else int(options.limit * 2**30)
     limited = None if bytes_ is None else partial(resource.setrlimit, resource.RLIMIT_AS, (bytes_, bytes_))

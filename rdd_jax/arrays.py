@@ -86,20 +86,21 @@ class Stored:
 
     def _read(self, rows: np.ndarray, into: np.ndarray) -> None:
         """Bytes of the rows; those that lie one after another in one go."""
-        size = into.shape[1]
+        size, bytes_of = into.shape[1], into.reshape(-1).data
         starts = np.flatnonzero(np.diff(rows, prepend=rows[0] - 2) != 1)
-        for start, end in zip(starts, [*starts[1:], len(rows)], strict=True):
-            view, at = into[start:end].data.cast("B"), self.begin + int(rows[start]) * size
-            while view:
-                try:
-                    count = os.preadv(self._opened, [view], at)
-                except OSError as error:
-                    raise InputError(f"{str(self.file)!r} cannot be read any more ({error.strerror})") from error
-                if not count:
-                    raise InputError(
-                        f"{str(self.file)!r} ends before row {rows[start]}: it was cut short, make it again"
-                    )
-                view, at = view[count:], at + count
+        places = (self.begin + rows[starts] * size).tolist()
+        ends = np.append(starts[1:], len(rows)) * size
+        try:
+            # Thousands of rows a batch: nothing is done for one that can be done for all.
+            for place, start, end in zip(places, (starts * size).tolist(), ends.tolist(), strict=True):
+                done = start + os.preadv(self._opened, (bytes_of[start:end],), place)
+                while done < end:  # the system may read less than it is asked for
+                    if not (count := os.preadv(self._opened, (bytes_of[done:end],), place + done - start)):
+                        row = (place + done - start - self.begin) // size
+                        raise InputError(f"{str(self.file)!r} ends before row {row}: it was cut short, make it again")
+                    done += count
+        except OSError as error:
+            raise InputError(f"{str(self.file)!r} cannot be read any more ({error.strerror})") from error
 
 
 # --- files of arrays -----------------------------------------------------------------------------------

@@ -47,7 +47,7 @@ class Diverged(RuntimeError):
 
 
 class Unread(InputError):
-    """Images could not be read any more; ``state`` is the one before the step that wanted them."""
+    """Images could not be read any more; ``state`` is the one before the steps that wanted them."""
 
     def __init__(self, why: str, state: Any):
         super().__init__(why)
@@ -65,8 +65,7 @@ class Distiller(NamedTuple):
         dispatch, ``count <= DISPATCH``. It writes over the state that it is given, which is then of no more use.
       decode: ``decode(state) -> Synthetic``.
       ready: ``ready(data) -> data`` with what can be made of it once, before many steps; `run` does so.
-      looks: ``looks(key, step, data) -> index [r]``: the examples that a step looks at, in rising order; known without
-        their images.
+      looks: ``looks(key, step, data) -> index [r]``: the examples that a step looks at; known without their images.
     """
 
     init: Callable[[Synthetic], State]
@@ -136,17 +135,18 @@ class Distiller(NamedTuple):
 
         if images is None:
             return together
-        steps, one = handed(self.looks, key, data, images, first, until), jnp.asarray(1)
+        pieces = handed(self.looks, key, data, images, range(first, until), DISPATCH)
 
         def each(state: State, count: int) -> tuple[State, list[Info], InputError | None]:
-            infos = []
-            for _ in range(count):
+            infos, done = [], 0
+            while done < count:
                 try:
-                    own = next(steps)
+                    some, own = next(pieces)
                 except InputError as error:
                     return state, infos, error
-                state, info = self.advance(key, state, own, one)
-                infos.append(cut(info, 1))
+                state, info = self.advance(key, state, own, jnp.asarray(some))
+                infos.append(cut(info, some))
+                done += some
             return state, infos, None
 
         return each
@@ -203,7 +203,8 @@ def compose(
     def init(synthetic: Synthetic) -> State:
         params, fixed = parameterisation.init(synthetic)
         networks = trajectory.init(parameterisation.decode(params, fixed))
-        return State(params, fixed, optimizer.init(params), jnp.zeros((), jnp.int32), networks)
+        state = State(params, fixed, optimizer.init(params), jnp.zeros((), jnp.int32), networks)
+        return jax.tree.map(jnp.copy, state)  # its own: `advance` writes over it
 
     def draw(sample_key: PRNGKey, augment_key: PRNGKey, data: Examples) -> Batch:
         index, weight = sampler(sample_key, data)
@@ -244,7 +245,7 @@ def compose(
 
     def looks(key: PRNGKey, step: Array, data: Examples) -> Int[Array, " r"]:
         sample_key, _, _, follow_key = _keys(key, step)
-        return jnp.sort(jnp.concatenate([sampler(sample_key, data)[0], trajectory.looks(follow_key, step, data)]))
+        return jnp.concatenate([sampler(sample_key, data)[0], trajectory.looks(follow_key, step, data)])
 
     decode = lambda state: parameterisation.decode(state.params, state.fixed)  # noqa: E731
     return Distiller(
@@ -280,7 +281,7 @@ def over_seeds(one: Distiller) -> Distiller:
         return jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(one.init, seeds))
 
     def looks(keys: Key[Array, " s"], step: Array, data: Examples) -> Int[Array, " r"]:
-        return jnp.sort(jax.vmap(one.looks, (0, None, None))(keys, step, data).reshape(-1))
+        return jax.vmap(one.looks, (0, None, None))(keys, step, data).reshape(-1)
 
     return Distiller(
         init, jax.jit(step), jax.jit(advance, donate_argnums=1), jax.vmap(one.decode), one.ready, jax.jit(looks)

@@ -62,7 +62,9 @@ MAKERS = {**{name: (lambda name=name: kip(name)) for name in ("uniform", "group+
 
 
 @pytest.mark.parametrize("name", MAKERS)
-def test_steps_that_are_handed_their_images_are_those_with_all_of_them_bit_for_bit(name):
+@pytest.mark.parametrize("room", [1, 2**28])
+def test_steps_that_are_handed_their_images_are_those_with_all_of_them_bit_for_bit(name, room, monkeypatch):
+    monkeypatch.setattr(streaming, "HELD", room)
     one = MAKERS[name]()
     state = one.init(synthetic())
     whole, told = one.run(KEY, state, examples(held=True), 13)
@@ -87,16 +89,18 @@ def test_seeds_side_by_side_are_handed_the_examples_of_all():
     jax.tree.map(np.testing.assert_array_equal, handed, whole)
 
 
-def test_a_step_reads_what_it_looks_at_and_no_more_steps_than_said_are_read_ahead():
-    one, watched = kip("uniform"), Watched(IMAGES)
-    steps = streaming.handed(one.looks, KEY, one.ready(examples(held=False)), watched, 0, 40)
-    for step, own in zip(range(3), steps, strict=False):
-        looked = np.asarray(one.looks(KEY, jnp.asarray(step), examples(held=False)))
-        np.testing.assert_array_equal(own.held, looked)
-        np.testing.assert_array_equal(own.images, IMAGES[looked])
-    steps.close()
-    assert {len(index) for index in watched.read} == {BATCH}
-    assert len(watched.read) <= 3 + streaming.AHEAD
+def test_steps_read_what_they_look_at_and_not_far_ahead(monkeypatch):
+    one, watched, size = kip("uniform"), Watched(IMAGES), 2
+    monkeypatch.setattr(streaming, "HELD", 3 * BATCH * IMAGES[0].nbytes)  # and 2 divides 10
+    pieces = streaming.handed(one.looks, KEY, one.ready(examples(held=False)), watched, range(3, 40), 10)
+    for number, (count, own) in zip((1, 2, 3), pieces, strict=False):
+        looked = [one.looks(KEY, jnp.asarray(size * number + i), examples(held=False)) for i in range(size)]
+        assert count == (1 if number == 1 else size)
+        np.testing.assert_array_equal(own.held, np.sort(np.concatenate(looked)))
+        np.testing.assert_array_equal(own.images, IMAGES[own.held])
+    pieces.close()
+    assert {len(index) for index in watched.read} == {size * BATCH}
+    assert len(watched.read) <= 3 + 2  # one that is ready, and one that is being read
 
 
 def test_a_file_that_is_cut_short_names_itself_and_gives_the_state_before(tmp_path):
