@@ -19,7 +19,7 @@ from benchmarks.counted import SIZES, counted, expected
 from benchmarks.formulas import METHODS, NUMBER, REAL_BYTES, ConvNet, Cost, Size
 
 PRODUCTS_SHARE = 0.5
-"""Of the peak of products. A KIP step has reached 53 % of a CPU's (docs/results.md); assumed elsewhere."""
+"""Of the peak of products. A KIP step has reached 51 % of a CPU's (docs/results.md); assumed elsewhere."""
 TRAFFIC_SHARE = 0.07
 """Of the peak of memory. A step of DC has taken 0.06 s on an NVIDIA H200 of 4.8 TB/s (docs/results.md), in which the
 formula has 20 GB moved: whatever bounds such a step is taken to scale with memory."""

@@ -23,6 +23,14 @@ __all__ = ["Stored", "read_npz", "write_npz"]
 # --- rows where they lie -----------------------------------------------------------------------------
 
 
+class _Opened:
+    """A file that is open for as long as somebody has this."""
+
+    def __init__(self, file: Path):
+        self.number = os.open(file, os.O_RDONLY)
+        weakref.finalize(self, os.close, self.number)
+
+
 class Stored:
     """Rows of an array in a file, read when they are asked for; nothing is held of them.
 
@@ -38,11 +46,17 @@ class Stored:
       InputError: when read: the file has been cut short, or cannot be read any more.
     """
 
-    def __init__(self, file: Path, begin: int, shape: tuple[int, ...], dtype: np.dtype):
-        self.file, self.begin, self.shape, self.dtype = file, begin, shape, dtype
-        self.rows: np.ndarray | None = None
-        self._opened = os.open(file, os.O_RDONLY)
-        weakref.finalize(self, os.close, self._opened)
+    def __init__(
+        self,
+        file: Path,
+        begin: int,
+        shape: tuple[int, ...],
+        dtype: np.dtype,
+        rows: np.ndarray | None = None,
+        opened: _Opened | None = None,
+    ):
+        self.file, self.begin, self.shape, self.dtype, self.rows = file, begin, shape, dtype, rows
+        self._opened = opened or _Opened(file)
 
     @property
     def ndim(self) -> int:
@@ -62,9 +76,7 @@ class Stored:
     def select(self, index: np.ndarray | slice) -> "Stored":
         """The rows at ``index``, still where they lie."""
         rows = self._places(index)
-        chosen = Stored(self.file, self.begin, (len(rows), *self.shape[1:]), self.dtype)
-        chosen.rows = rows
-        return chosen
+        return Stored(self.file, self.begin, (len(rows), *self.shape[1:]), self.dtype, rows, self._opened)
 
     def __getitem__(self, index: Any) -> np.ndarray:
         if isinstance(index, int | np.integer):
@@ -86,16 +98,16 @@ class Stored:
 
     def _read(self, rows: np.ndarray, into: np.ndarray) -> None:
         """Bytes of the rows; those that lie one after another in one go."""
-        size, bytes_of = into.shape[1], into.reshape(-1).data
+        size, bytes_of, opened = into.shape[1], into.reshape(-1).data, self._opened.number
         starts = np.flatnonzero(np.diff(rows, prepend=rows[0] - 2) != 1)
         places = (self.begin + rows[starts] * size).tolist()
         ends = np.append(starts[1:], len(rows)) * size
         try:
             # Thousands of rows a batch: nothing is done for one that can be done for all.
             for place, start, end in zip(places, (starts * size).tolist(), ends.tolist(), strict=True):
-                done = start + os.preadv(self._opened, (bytes_of[start:end],), place)
+                done = start + os.preadv(opened, (bytes_of[start:end],), place)
                 while done < end:  # the system may read less than it is asked for
-                    if not (count := os.preadv(self._opened, (bytes_of[done:end],), place + done - start)):
+                    if not (count := os.preadv(opened, (bytes_of[done:end],), place + done - start)):
                         row = (place + done - start - self.begin) // size
                         raise InputError(f"{str(self.file)!r} ends before row {row}: it was cut short, make it again")
                     done += count

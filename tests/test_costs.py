@@ -28,7 +28,7 @@ def test_xla_counts_the_operations_of_the_formula(method):
     assert 1 <= ratio(method, SIZES[method]) < LEFT_OUT
 
 
-@pytest.mark.parametrize("method", ["kip", "dc, dsa, rdd"])
+@pytest.mark.parametrize("method", ["kip", "dm"])
 def test_twice_the_real_images_cost_by_the_formula_as_many_times_more_as_by_xla(method):
     size = SIZES[method]
     twice = replace(size, real=2 * size.real)
@@ -37,7 +37,7 @@ def test_twice_the_real_images_cost_by_the_formula_as_many_times_more_as_by_xla(
     assert grown[1] == pytest.approx(grown[0], rel=0.01)
 
 
-@pytest.mark.parametrize("method", ["kip", "dm"])
+@pytest.mark.parametrize("method", ["kip"])
 def test_a_larger_set_costs_by_the_formula_as_many_times_more_as_by_xla(method):
     size = SIZES[method]
     larger = replace(size, images=4 * size.images)
@@ -47,7 +47,7 @@ def test_a_larger_set_costs_by_the_formula_as_many_times_more_as_by_xla(method):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["frepo", "dm", "dc, dsa, rdd"])
+@pytest.mark.parametrize("method", ["dm", "dc, dsa, rdd"])
 def test_images_of_a_set_are_held_as_often_as_the_formula_has_it(method):
     few, many = (replace(SIZES[method], real=2, images=n) for n in (64, 128))
     grown = held(method, many) - held(method, few)

@@ -30,10 +30,9 @@ def noise(tmp_path_factory):
 
 METHODS = {
     "kip": {"batch": 8, "learners": "krr"},
-    "dm": {**NETWORK, "baselines": False},
     "dc": {**NETWORK, "net_epochs": 1, "learners": "krr", "baselines": False},
 }
-"""One by a kernel, one by features and one by gradients; the others were run by hand."""
+"""One by a kernel and one by gradients; the others were run by hand."""
 
 
 @pytest.mark.parametrize("name", METHODS)

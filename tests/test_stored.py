@@ -60,6 +60,12 @@ def test_floating_point_images_stay_too(dtype, tmp_path):
     np.testing.assert_array_equal(stored(tmp_path / "own.npz", images)[5:9], images[5:9])
 
 
+def test_a_file_that_is_removed_is_still_read_by_whoever_has_it_open(tmp_path):
+    left = stored(tmp_path / "own.npz")
+    (tmp_path / "own.npz").unlink()
+    np.testing.assert_array_equal(rows_of(left, np.array([3, 1]))[:], IMAGES[[3, 1]])
+
+
 def test_looking_at_all_of_them_holds_a_part(tmp_path):
     few = stored(tmp_path / "own.npz", np.zeros((4000, 32, 32, 3), np.uint8))
     tracemalloc.start()

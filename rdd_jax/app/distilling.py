@@ -85,7 +85,8 @@ def _distilled(config: Method, run: Run, resume: bool, held: ExitStack, progress
         run.check_data(splits)
         run.check_files(config)
     _check_data(config, splits)
-    check_room(config, splits.train, run.folder)
+    if not resume:
+        check_room(config, splits.train, run.folder)
     held.enter_context(at_precision(config.precision))
     batch = config.drawn(splits.train.classes).batch if isinstance(config, Stepped) else None
     held.enter_context(within(mesh_by_name(config.mesh, batch)))
