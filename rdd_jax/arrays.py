@@ -211,7 +211,7 @@ def _array(
         if fortran or info.compress_type != zipfile.ZIP_STORED:
             raise InputError(
                 f"{what} {'column by column' if fortran else 'compressed'}, so that rows cannot be read one by one: "
-                "write it with np.savez in row order, or read it into memory"
+                "write it with np.savez in row order, or have it read into memory (--data-on host)"
             )
         return Stored(path, _place(path, info) + begin, shape, dtype)
     array = aligned(shape[::-1] if fortran else shape, dtype)

@@ -56,7 +56,7 @@ def _check_mesh(name: str, value: str) -> None:
 MESH = Option("devices: auto (all, along data), or data=N,net=N", "AXES", _check_mesh)
 
 PLACES = (AUTO, "device", "host", "disk")
-DATA_ON = one_of(PLACES, "where training images stay while steps draw from them; auto: the first with room for them")
+DATA_ON = one_of(PLACES, "where training images stay, auto by size")
 
 # --- data --------------------------------------------------------------------------------------------
 
