@@ -1,5 +1,6 @@
 """Images that stay in their files: what is read of them is what would have been in memory, and no more is."""
 
+import json
 import os
 import shutil
 import tracemalloc
@@ -224,3 +225,22 @@ def test_images_on_disk_are_not_shifted(tmp_path, capsys):
     assert main([*RUN, *words, "--out", str(tmp_path / "run")]) == 2
     assert "shift is 'rare-invert', but 0.0 GiB of images stay on disk" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_sets_are_evaluated_and_images_selected_from_files_that_memory_would_not_hold(tmp_path, monkeypatch):
+    write_npz(tmp_path / "own.npz", images=IMAGES, labels=LABELS)
+    file = ["--data", str(tmp_path / "own.npz")]
+    assert main([*RUN, "--steps", "2", *file, "--out", str(tmp_path / "run")]) == 0
+    found, load = [], datasets.load
+    monkeypatch.setattr(datasets, "load", lambda *given: found.append(load(*given)) or found[-1])
+    for share in (0.5, 0.0):
+        monkeypatch.setattr("rdd_jax.app.reading.FULL", share)
+        words = ["--out", str(tmp_path / f"{share}.json")]
+        assert main(["evaluate", str(tmp_path / "run"), "--seeds", "2", *words]) == 0
+        words = ["--out", str(tmp_path / f"chosen-{share}.npz")]
+        assert main(["select", *file, "--method", "herding", "--ipc", "2", *words]) == 0
+    assert [isinstance(splits.train.images, Stored) for splits in found] == [False, False, True, True]
+    one, other = (json.loads((tmp_path / f"{share}.json").read_text())["evaluations"] for share in (0.5, 0.0))
+    assert one == other
+    for key, array in read_npz(tmp_path / "chosen-0.5.npz").items():
+        np.testing.assert_array_equal(read_npz(tmp_path / "chosen-0.0.npz")[key], array)

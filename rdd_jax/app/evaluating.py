@@ -15,6 +15,7 @@ from rdd_jax.app.run_folder import Run
 from rdd_jax.app.sections import EvaluationOptions, PrecisionOptions, RegressionOptions
 from rdd_jax.app.sizes import check_recipes
 from rdd_jax.datasets.preprocess import Prepared, prepare
+from rdd_jax.devices import AUTO
 from rdd_jax.errors import InputError
 from rdd_jax.evaluation import evaluate_sets
 from rdd_jax.files import check_new
@@ -77,7 +78,7 @@ def evaluate(config: Evaluate, progress: Progress = SILENT, elsewhere: Collectio
     run = None if folder is None else folder.config()
     stages = Stages(progress)
     stages.begin("reading", config.data.data)
-    splits = splits_of(config.data.data, config.data, config.seed, config.data.mirror, progress)
+    splits = splits_of(config.data.data, config.data, config.seed, config.data.mirror, progress, AUTO)
     other = folder is not None and _is_other(folder, splits, elsewhere)
     saved, prepared = _subject(config, splits)
     synthetic, images, classes = saved.synthetic, len(saved.synthetic.images), splits.train.classes

@@ -17,6 +17,7 @@ from rdd_jax.app.reading import splits_of
 from rdd_jax.app.reporting import described
 from rdd_jax.arrays import write_npz
 from rdd_jax.datasets.preprocess import Prepared, prepare
+from rdd_jax.devices import AUTO
 from rdd_jax.errors import InputError, InputWarning
 from rdd_jax.files import check_new, write_bytes, write_json
 from rdd_jax.progress import SILENT, Progress, heard
@@ -49,7 +50,7 @@ def select(config: Select, progress: Progress = SILENT) -> dict[str, Any]:
     out, picture, report = _files(config)
     choice = config.choice
     progress.stage(f"reading {config.data.data}")
-    splits = splits_of(config.data.data, config.data, config.seed, config.data.mirror, progress)
+    splits = splits_of(config.data.data, config.data, config.seed, config.data.mirror, progress, AUTO)
     train = splits.train
     check_ipc(train.labels, choice.ipc, train.class_names)
     if choice.strata == "group":
