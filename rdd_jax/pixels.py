@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, Num
 
 from rdd_jax.arrays import Stored
-from rdd_jax.devices import placed
+from rdd_jax.devices import Rows, placed
 
 __all__ = [
     "Images",
@@ -30,15 +30,8 @@ Pixels = np.ndarray | Stored
 
 
 @runtime_checkable
-class Images(Protocol):
+class Images(Rows, Protocol):
     """Images ``[n, h, w, c]`` on the host, float32, that are looked at in parts: an array, or what maps its parts."""
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: Any, /) -> np.ndarray: ...
 
 
 class PixelMap(NamedTuple):

@@ -1,4 +1,4 @@
-"""Decoded images in a file of the cache: written one after another, so that no more than one is held."""
+"""Decoded images in a file of the cache: written one after another, so that no more than a few are held."""
 
 import os
 import zipfile
