@@ -23,6 +23,13 @@ __all__ = ["Stored", "read_npz", "write_npz"]
 # --- rows where they lie -----------------------------------------------------------------------------
 
 
+def _native(array: np.ndarray) -> np.ndarray:
+    """The array in this machine's order of bytes, which JAX takes no other of; in the same memory."""
+    if array.dtype.isnative:
+        return array
+    return array.byteswap(inplace=True).view(array.dtype.newbyteorder("="))
+
+
 class _Opened:
     """A file that is open for as long as somebody has this."""
 
@@ -38,7 +45,7 @@ class Stored:
     Several threads may read at a time.
 
     Attributes:
-      shape, dtype: of the array.
+      shape, dtype: of the array, its bytes in this machine's order.
       file: where it lies; ``begin``: its first byte.
       rows: which rows of the file these are, in order; None: all.
 
@@ -55,7 +62,8 @@ class Stored:
         rows: np.ndarray | None = None,
         opened: _Opened | None = None,
     ):
-        self.file, self.begin, self.shape, self.dtype, self.rows = file, begin, shape, dtype, rows
+        self.file, self.begin, self.shape, self.rows, self._in_file = file, begin, shape, rows, dtype
+        self.dtype = dtype.newbyteorder("=")
         self._opened = opened or _Opened(file)
 
     @property
@@ -76,16 +84,16 @@ class Stored:
     def select(self, index: np.ndarray | slice) -> "Stored":
         """The rows at ``index``, still where they lie."""
         rows = self._places(index)
-        return Stored(self.file, self.begin, (len(rows), *self.shape[1:]), self.dtype, rows, self._opened)
+        return Stored(self.file, self.begin, (len(rows), *self.shape[1:]), self._in_file, rows, self._opened)
 
     def __getitem__(self, index: Any) -> np.ndarray:
         if isinstance(index, int | np.integer):
             return self[np.array([index])][0]
         rows = self._places(index)
-        result = aligned((len(rows), *self.shape[1:]), self.dtype)
+        result = aligned((len(rows), *self.shape[1:]), self._in_file)
         if result.nbytes:
             self._read(rows, result.reshape(len(rows), -1).view(np.uint8))
-        return result
+        return _native(result)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.asarray(self[:], dtype)
@@ -223,7 +231,7 @@ def _array(
     array = array.transpose() if fortran else array
     if dtype.kind == "U":
         array.tolist()  # raises where a number is no character
-    return array
+    return _native(array)
 
 
 def _header(archive: zipfile.ZipFile, info: zipfile.ZipInfo, what: str) -> tuple[tuple[int, ...], bool, np.dtype, int]:
