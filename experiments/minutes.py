@@ -10,8 +10,8 @@
 CIFAR-10 after ZCA, 10 images a class (``--ipc``), ConvNet-3-128 with instance norm. A cell ``IPC/WAY/MINUTES/SEED`` is
 a run folder under ``runs/minutes``, kept when it ends; the script can be stopped and started again at any time. A way
 takes as many steps as fit into its minutes, by the pace of 30 steps after the first ten, timed once; or ``--steps``.
-Snapshots are of one training on the real data by DSA's augmentation, whose time is told apart; every set is scored
-under DSA's recipe, whatever its method's own. Rates are those of `experiments.for_networks`, found on validation, or
+Snapshots are of one training on the real data by DSA's augmentation (20 epochs, *young* ones 4), whose time is told apart;
+every set is scored under DSA's recipe, whatever its method's own. Rates are those of `experiments.for_networks`, found on validation, or
 else the method's, or ``--lr``; the accuracy of one network on validation stands in the table to choose one by, and
 ``rates`` measures that alone, in run folders ``rates/IPC/WAY/STEPS/RATE`` of which no network sees the test images.
 """
@@ -37,17 +37,39 @@ from rdd_jax.files import read_values, write_json
 FOLDER = Path("runs/minutes")
 FIGURE = Path("experiments/figures/minutes.png")
 
+EPOCHS, YOUNG = 20, 4
+"""Of the training on real data."""
+
 REAL: dict[str, Any] = {"data": "cifar10", "preprocess": "zca"}
 DM = {"method": "dm", "lr": 5.0, "batch": 128}
+ANNEALED = {**DM, "schedule": "cosine"}
 FREPO = {"method": "frepo", "net_width": 64, "batch": 256, "lr": 0.01, "net_pool": 4}
+PLAIN_RDD = {
+    "method": "rdd",
+    "within": "mean",
+    "across": "mean",
+    "net_groups": "data",
+    "net_period": 50,
+    "net_steps": 1,
+    "net_width": 64,
+    "batch": 64,
+    "lr": 1.0,
+}
 FOUR = {"parameterisation": "multi-formation"}
 WAYS: dict[str, dict[str, Any]] = {
     "dsa": {"method": "dsa"},
+    "dsa at young snapshots": {"method": "dsa", "batch": 64, "lr": 0.5, "snapshots_from": 1, "epochs": YOUNG},
+    "gradients at real training": PLAIN_RDD,
+    "gradients at real training, annealed": {**PLAIN_RDD, "schedule": "cosine"},
     "dm": DM,
+    "dm, annealed": ANNEALED,
+    "dm, annealed, narrow": {**ANNEALED, "net_width": 64},
+    "dm, annealed, four in a slot": {**ANNEALED, **FOUR},
     "dm, by kip": {**DM, "init": "kip"},
     "dm, four in a slot": {**DM, **FOUR},
     "dm, characteristic": {**DM, "distance": "characteristic"},
     "dm at snapshots": {**DM, "snapshots_from": 1},
+    "dm at young snapshots": {**DM, "snapshots_from": 1, "epochs": YOUNG},
     "dm at old snapshots": {**DM, "snapshots_from": 10},
     "dm at snapshots, taught": {**DM, "snapshots_from": 1, "taught": 1.0},
     "dm at snapshots, taught, four": {**DM, **FOUR, "snapshots_from": 1, "taught": 1.0},
@@ -56,21 +78,19 @@ WAYS: dict[str, dict[str, Any]] = {
     "rfad": {"method": "rfad", "net_width": 64, "batch": 256},
     "rcig": {"method": "rcig", "net_width": 64, "norm": "none", "batch": 256, "net_pool": 4},
 }
-"""One change at a time from ``dm``; ``snapshots_from`` is the first epoch of those that are looked from."""
-
-EPOCHS = 20
-"""Of the training on real data."""
+"""One change at a time from ``dm``; ``snapshots_from`` is the first epoch of those that are looked from, of ``epochs``
+that networks are trained for on the real data."""
 
 WARM, TIMED = 10, 30
 """Steps before the pace is taken, the compiling ones among them, and steps that it is taken of."""
 
 
-def snapshots(seed: int) -> Path:
-    """The networks of the seed, trained where they are not there; what it took is in their report."""
+def snapshots(epochs: int, seed: int) -> Path:
+    """The networks of so many epochs, trained where they are not there; what it took is in their report."""
     from rdd_jax.app.training import train
 
-    out = FOLDER / "snapshots" / str(seed)
-    recipe = RealRecipeOptions(recipe=f"dsa,epochs={EPOCHS}")
+    out = FOLDER / "snapshots" / str(epochs) / str(seed)
+    recipe = RealRecipeOptions(recipe=f"dsa,epochs={epochs}")
     train(Train(seed, out, DataOptions(**REAL), recipe))
     return out
 
@@ -79,7 +99,7 @@ def config_of(way: str, ipc: int, seed: int, steps: int, networks: int, lr: floa
     options = {key: value for key, value in WAYS[way].items() if key != "method"}
     options |= {} if lr is None else {"lr": lr}
     if "snapshots_from" in options:
-        options["snapshots"] = str(snapshots(seed))
+        options["snapshots"] = str(snapshots(options.pop("epochs", EPOCHS), seed))
     return configured(
         WAYS[way]["method"],
         **REAL,
@@ -191,11 +211,11 @@ def table() -> None:
         cells = [ipc, way, f"{rate:g}", f"{took:.1f}", str(report["steps"]), f"{validation:.1f}"]
         cells += [row["accuracy"], row["cluster_min"]]
         print("| " + " | ".join(cells) + " |")
-    for file in sorted(FOLDER.glob("snapshots/*/report.json")):
+    for file in sorted(FOLDER.glob("snapshots/*/*/report.json")):
         values = read_values(file, "")
         row = {e["metric"]: spread(100 * value for value in e["values"]) for e in values["evaluations"]}
         took = values["seconds"]["whole"] / 60
-        print(f"| | all data, {EPOCHS} epochs | | {took:.1f} | | | {row['accuracy']} | {row['cluster_min']} |")
+        print(f"| | all data, {file.parts[-3]} epochs | | {took:.1f} | | | {row['accuracy']} | {row['cluster_min']} |")
 
 
 def figure() -> None:
