@@ -10,9 +10,10 @@
 CIFAR-10 after ZCA, 10 images a class (``--ipc``), ConvNet-3-128 with instance norm. A cell ``IPC/WAY/MINUTES/SEED`` is
 a run folder under ``runs/minutes``, kept when it ends; the script can be stopped and started again at any time. A way
 takes as many steps as fit into its minutes, by the pace of 30 steps after the first ten, timed once; or ``--steps``.
-Snapshots are of one training on the real data by DSA's augmentation (20 epochs, *young* ones 4), whose time is told apart;
-every set is scored under DSA's recipe, whatever its method's own. Rates are those of `experiments.for_networks`, found on validation, or
-else the method's, or ``--lr``; the accuracy of one network on validation stands in the table to choose one by, and
+Snapshots are of one training on the real data by DSA's augmentation (20 epochs, *young* ones 4), whose time is told
+apart; every set is scored under DSA's recipe, whatever its method's own. Rates are those of `experiments.for_networks`,
+found on validation, or else the method's, or ``--lr``. The accuracy of one
+network on validation stands in the table to choose one by, and
 ``rates`` measures that alone, in run folders ``rates/IPC/WAY/STEPS/RATE`` of which no network sees the test images.
 """
 
@@ -41,8 +42,7 @@ EPOCHS, YOUNG = 20, 4
 """Of the training on real data."""
 
 REAL: dict[str, Any] = {"data": "cifar10", "preprocess": "zca"}
-DM = {"method": "dm", "lr": 5.0, "batch": 128}
-ANNEALED = {**DM, "schedule": "cosine"}
+DM = {"method": "dm", "lr": 5.0, "schedule": "cosine", "batch": 128}
 FREPO = {"method": "frepo", "net_width": 64, "batch": 256, "lr": 0.01, "net_pool": 4}
 PLAIN_RDD = {
     "method": "rdd",
@@ -54,17 +54,16 @@ PLAIN_RDD = {
     "net_width": 64,
     "batch": 64,
     "lr": 1.0,
+    "schedule": "cosine",
 }
 FOUR = {"parameterisation": "multi-formation"}
 WAYS: dict[str, dict[str, Any]] = {
     "dsa": {"method": "dsa"},
-    "dsa at young snapshots": {"method": "dsa", "batch": 64, "lr": 0.5, "snapshots_from": 1, "epochs": YOUNG},
+    "dsa, narrow": {"method": "dsa", "net_width": 64, "batch": 64, "net_epochs": 10, "lr": 0.3, "schedule": "cosine"},
     "gradients at real training": PLAIN_RDD,
-    "gradients at real training, annealed": {**PLAIN_RDD, "schedule": "cosine"},
     "dm": DM,
-    "dm, annealed": ANNEALED,
-    "dm, annealed, narrow": {**ANNEALED, "net_width": 64},
-    "dm, annealed, four in a slot": {**ANNEALED, **FOUR},
+    "dm, constant rate": {**DM, "schedule": "constant"},
+    "dm, narrow": {**DM, "net_width": 64},
     "dm, by kip": {**DM, "init": "kip"},
     "dm, four in a slot": {**DM, **FOUR},
     "dm, characteristic": {**DM, "distance": "characteristic"},
