@@ -28,7 +28,7 @@ RECIPES = {"dm": ("augmented",), "frepo": ("augmented", "own")}
 """Of the sets of a method, each beside DC's, which `evaluate` adds."""
 
 PHOTOGRAPHS = {"data": "cifar10", "preprocess": "zca"}
-DM = {"method": "dm", "steps": 300, "lr": 5.0, "batch": 128, "checkpoint_every": 300}
+DM = {"method": "dm", "steps": 300, "lr": 5.0, "schedule": "cosine", "batch": 128, "checkpoint_every": 300}
 FREPO = {"method": "frepo", "net_width": 64, "batch": 256, "lr": 0.01, "net_pool": 4, "checkpoint_every": 1000}
 CELLS: dict[str, dict[str, Any]] = {
     "cifar10-10/dm": {**PHOTOGRAPHS, **DM},
