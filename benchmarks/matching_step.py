@@ -19,7 +19,7 @@ import tyro
 
 from benchmarks.beside_torch import CLASSES, Torch, forward_flops, noise, tell, timed
 from rdd_jax import risk, trajectory
-from rdd_jax.distill import compose
+from rdd_jax.distill import Distiller, State, compose
 from rdd_jax.networks import Network, convnet, training
 from rdd_jax.networks.precision import at_precision
 from rdd_jax.objectives import gradient_matching
@@ -40,8 +40,8 @@ class Step(Torch):
     """Of our products."""
 
 
-def step(options: Step, network: Network) -> None:
-    """One step of DC, all of it: draws, a fresh network, gradients of every class, the update."""
+def matching(options: Step, network: Network) -> tuple[Distiller, State, Examples]:
+    """DC, where it starts, and its data."""
     real = noise(2 * CLASSES * options.batch)
     data = Examples(real.images, real.labels, jnp.argmax(real.labels, 1).astype(jnp.int32), group_count=CLASSES)
     distiller = compose(
@@ -51,7 +51,12 @@ def step(options: Step, network: Network) -> None:
         optax.sgd(0.1, 0.5),
         trajectory=trajectory.fresh(network),
     )
-    state = distiller.init(noise(CLASSES * options.ipc))
+    return distiller, distiller.init(noise(CLASSES * options.ipc)), data
+
+
+def step(options: Step, network: Network) -> None:
+    """One step of DC, all of it: draws, a fresh network, gradients of every class, the update."""
+    distiller, state, data = matching(options, network)
     print(f"first call, compilation included: {timed(lambda: distiller.step(jax.random.key(0), state, data)):.1f} s")
     ours, theirs = [], []
     for number in range(options.rounds):

@@ -15,7 +15,7 @@ from rdd_jax.app.run_folder import Run
 from rdd_jax.errors import InputError
 from rdd_jax.kernels import KERNELS, fc_ntk, kernel_by_name
 from rdd_jax.kmeans import kmeans
-from rdd_jax.networks import convnet, convolution, mlp, vit
+from rdd_jax.networks import convnet, mlp, vit
 from rdd_jax.networks.convolution import convolve
 from rdd_jax.networks.precision import at_precision, is_rounded, product, rounded_product
 from rdd_jax.types import Synthetic
@@ -92,68 +92,21 @@ def test_sums_are_of_single_precision():
         assert float(convolve(jnp.ones((1, 1, 1, 1000)), jnp.ones((1, 1, 1000, 1)), 1, 0).ravel()[0]) == 1000
 
 
-def second_order(f):
-    """The gradients of a function of both gradients."""
+def test_a_product_that_is_transposed_in_a_loop_is_computed():
+    # XLA on a CPU would otherwise exchange the operands of one that it has no code for the other way round.
+    x, b = normal(0, 4, 4, 4, 16), normal(1, 64, 40)
 
-    def first(a, b):
-        gradients = jax.grad(lambda *x: jnp.sum(jnp.tanh(f(*x))), (0, 1))(a, b)
-        return sum(jnp.sum(jnp.sin(gradient)) for gradient in gradients)
+    @jax.jit
+    def work(b):
+        turn = lambda _, b: 0.1 * rounded_product(jnp.moveaxis(x + b[0, 0], 3, 0).reshape(16, -1), b).T  # noqa: E731
+        return jax.lax.fori_loop(0, 2, lambda _, b: jnp.pad(turn(_, b).reshape(-1, 40), ((0, 48), (0, 0))), b)
 
-    return jax.jit(jax.value_and_grad(first, (0, 1)))
-
-
-def reference(images, filters, stride, padding):
-    sides, numbers = ((padding, padding), (padding, padding)), ("NHWC", "HWIO", "NHWC")
-    return jax.lax.conv_general_dilated(images, filters, (stride, stride), sides, dimension_numbers=numbers)
-
-
-# n, h, w, c, d, k, stride, padding
-CASES = [
-    (2, 8, 5, 16, 17, 3, 1, 1),
-    (2, 7, 6, 4, 5, 3, 2, 1),
-    (2, 8, 7, 5, 6, 1, 2, 0),
-    (1, 9, 7, 3, 6, 5, 1, 0),
-    (1, 9, 7, 3, 6, 5, 1, 2),
-    (1, 10, 5, 2, 1, 5, 3, 2),
-    (1, 12, 11, 2, 3, 2, 3, 0),
-]
-
-
-def problem(n, height, breadth, channels, width, size):
-    return normal(0, n, height, breadth, channels), normal(1, size, size, channels, width) / size / channels**0.5
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("case", CASES)
-def test_without_the_rounding_all_derivatives_are_the_convolution_s(case, device, x64, monkeypatch):
-    for name in ("rounded", "cut"):
-        monkeypatch.setattr(convolution, name, lambda x: x)
-    images, filters = problem(*case[:6])
-    with at_precision("bfloat16"):
-        found = second_order(lambda *x: convolve(*x, *case[6:]))(images, filters)
-    expected = second_order(lambda *x: reference(*x, *case[6:]))(images, filters)
-    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-10 * np.abs(other).max())
-
-
-@pytest.mark.parametrize("case", [CASES[0], CASES[1]])
-def test_convolutions_and_their_gradients_are_of_rounded_operands_and_rounded_once(case, device):
-    images, filters = problem(*case[:6])
-    cotangent = normal(2, *jax.eval_shape(lambda *x: reference(*x, *case[6:]), images, filters).shape)
-    with at_precision("bfloat16"):
-        found, back = jax.vjp(lambda *x: convolve(*x, *case[6:]), images, filters)
-        found = [found, *back(cotangent)]
-    images, filters, cotangent = (x.astype(jnp.bfloat16).astype(x.dtype) for x in (images, filters, cotangent))
-    outputs, pull = jax.vjp(lambda *x: reference(*x, *case[6:]), images, filters)
-    for one, other in zip(found, [outputs, *pull(cotangent)], strict=True):
-        assert one.dtype == jnp.float32
-        # Zeros are sums of single precision that cancel.
-        assert (np.abs(one - other) <= 1.01 * EACH * np.abs(other) + 1e-5).all()
+    assert jnp.isfinite(work(b)).all()
 
 
 # --- networks ----------------------------------------------------------------------------------------
 
-NETWORKS = {"convnet": convnet(3, depth=1, width=16), "mlp": mlp(3, width=32), "vit": vit(3, 4, 16, 1, 2)}
+NETWORKS = {"convnet": convnet(3, depth=2, width=16), "mlp": mlp(3, width=32), "vit": vit(3, 4, 16, 1, 2)}
 
 
 def looked_at(network):
@@ -177,8 +130,9 @@ def looked_at(network):
 
 
 # Root mean squares: a few products one after another, each with an error of about EACH, and ReLUs that open or close;
-# the second order is of a difference. Measured are up to 0.8, 1.3 and 7 times EACH.
-BOUNDS = {"features": 2 * EACH, "gradient": 3 * EACH, "second": 15 * EACH}
+# the second order is of a difference. Measured are up to 0.8, 7.1 and 15.3 times EACH by Winograd's rounded points on a
+# CPU, and 0.8, 1.3 and 7 times by rounded operands.
+BOUNDS = {"features": 2 * EACH, "gradient": 10 * EACH, "second": 25 * EACH}
 
 
 @pytest.mark.slow

@@ -2,8 +2,9 @@
 
 The switch is JAX's own, read where a network is traced: ``with jax.default_matmul_precision("bfloat16"):`` around any
 work makes all products of networks in it such ones. XLA on a CPU does not look at that switch, and on a GPU it is no
-more than leave to round: hence the operands are rounded here. All else that a network computes (norms, activations,
-pooling, losses) is of single precision, as are products that ask for more, such as those of kernels.
+more than leave to round: hence the operands are rounded here. Which convolutions a CPU rounds, and how, `convolution`
+says. All else that a network computes (norms, activations, pooling, losses) is of single precision, as are products
+that ask for more, such as those of kernels.
 """
 
 from contextlib import AbstractContextManager
@@ -14,7 +15,16 @@ from jaxtyping import Array
 
 from rdd_jax.errors import check_one_of
 
-__all__ = ["DEFAULT", "PRECISIONS", "at_precision", "cut", "is_rounded", "product", "rounded", "rounded_product"]
+__all__ = [
+    "DEFAULT",
+    "PRECISIONS",
+    "at_precision",
+    "is_rounded",
+    "product",
+    "rounded",
+    "rounded_product",
+    "sums_of_rounded",
+]
 
 PRECISIONS = ("float32", "bfloat16")
 
@@ -42,11 +52,6 @@ def rounded(x: Array) -> Array:
     return x.astype(jnp.bfloat16)
 
 
-def cut(x: Array) -> Array:
-    """To numbers that bfloat16 has, in the dtype of ``x``; so are its derivatives. (XLA may leave out two casts.)"""
-    return jax.lax.reduce_precision(x, exponent_bits=8, mantissa_bits=7)
-
-
 DEFAULT = jax.lax.Precision.DEFAULT
 """Of products of what is rounded already, whatever JAX is told around them."""
 
@@ -59,7 +64,15 @@ def product(a: Array, b: Array) -> Array:
 @jax.custom_vjp
 def rounded_product(a: Array, b: Array) -> Array:
     """The same with operands rounded to bfloat16 and sums of single precision; so are its derivatives of any order."""
-    return jnp.matmul(rounded(a), rounded(b), precision=DEFAULT, preferred_element_type=a.dtype)
+    return sums_of_rounded(rounded(a), rounded(b), a.dtype)
+
+
+def sums_of_rounded(a: Array, b: Array, dtype: jnp.dtype) -> Array:
+    """``a @ b`` of what is in bfloat16, with sums of ``dtype``; not to be differentiated."""
+    found = jnp.matmul(a, b, precision=DEFAULT, preferred_element_type=dtype)
+    # XLA on a CPU turns a transposed product into one of other operands after it has chosen how to compute it, and then
+    # ends in "Unsupported element type for DotThunk".
+    return jax.lax.optimization_barrier(found) if jax.default_backend() == "cpu" else found
 
 
 # Closed under differentiation: JAX's own transpose would multiply rounded operands by others, and round its sums.
