@@ -136,7 +136,9 @@ BOUNDS = {"features": 2 * EACH, "gradient": 10 * EACH, "second": 25 * EACH}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    ("name", "device"), [(name, "cpu") for name in NETWORKS] + [("convnet", "gpu")], indirect=["device"]
+)
 def test_features_and_gradients_of_both_orders_are_near_those_of_single_precision(name, device):
     exact = looked_at(NETWORKS[name])
     with at_precision("bfloat16"):

@@ -118,12 +118,11 @@ def test_winograd_on_a_cpu_is_within_the_bound_of_rounded_points(monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("many", [jax.vmap, lambda f: lambda filters: jax.lax.map(f, filters)])
-def test_winograd_of_many_filters_is_that_of_each(many, monkeypatch):
+def test_winograd_of_many_filters_is_that_of_each(monkeypatch):
     monkeypatch.setattr(blocks, "BLOCK", 1)
     images, filters = problem(2, 4, 5, 16, 16, 3)
     filters = jnp.stack([filters, 2 * filters, filters[::-1]])
     with at_precision("bfloat16"):
         gradient = jax.grad(lambda w: jnp.sum(jnp.tanh(convolve(images, w))))
-        found, expected = jax.jit(many(gradient))(filters), jnp.stack([gradient(w) for w in filters])
+        found, expected = jax.jit(jax.vmap(gradient))(filters), jnp.stack([gradient(w) for w in filters])
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
