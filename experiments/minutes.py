@@ -59,7 +59,6 @@ PLAIN_RDD = {
 FOUR = {"parameterisation": "multi-formation"}
 WAYS: dict[str, dict[str, Any]] = {
     "dsa": {"method": "dsa"},
-    "dsa, narrow": {"method": "dsa", "net_width": 64, "batch": 64, "net_epochs": 10, "lr": 0.3, "schedule": "cosine"},
     "gradients at real training": PLAIN_RDD,
     "dm": DM,
     "dm, constant rate": {**DM, "schedule": "constant"},
