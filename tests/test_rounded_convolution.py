@@ -87,9 +87,9 @@ def test_other_devices_convolve_rounded_operands_and_round_once(case, monkeypatc
 
 
 def most(images, filters):
-    """What the rounding of Winograd's points can change, our own derivation: every product by `OF_TWO` of it at most,
+    """What the rounding of Winograd's points can change; our own derivation.
 
-    of which the outputs are sums with the weights of ``A``.
+    Every product changes by `OF_TWO` of it at most, and outputs are sums of products with the weights of ``A``.
     """
     images, filters = (np.asarray(x, np.float64) for x in (images, filters))
     n, h, w, _ = images.shape

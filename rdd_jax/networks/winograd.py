@@ -15,6 +15,7 @@ single precision always: its products sum over the rows of both operands, for wh
 
 import math
 import operator
+from collections.abc import Callable
 from functools import partial, reduce
 from typing import NamedTuple
 
@@ -111,7 +112,13 @@ _correlate.defvjp(
 )
 
 
-def _outputs(transforms: Transforms, product, filter_points: list[Array], images: Array) -> Array:
+def _outputs(
+    transforms: Transforms,
+    product: Callable[[Array, Array], Array],
+    filter_points: list[Array],
+    images: Array,
+) -> Array:
+    """The convolution of images by the points of the filters, each point one ``product``."""
     (tile, size), (n, height, breadth, _) = transforms.output.shape, images.shape
     ours = _points(transforms.input, tile, images, 1)
     points = [product(a, b) for a, b in zip(ours, filter_points, strict=True)]
