@@ -35,7 +35,7 @@ def works(options: Precisions) -> dict[str, Callable[[], object]]:
     """What is timed, by name."""
     network = convnet(CLASSES)
     distiller, state, data = matching(Step(ipc=options.ipc, batch=options.batch), network)
-    real, synthetic, test = noise(4 * options.batch), noise(10 * CLASSES), np.asarray(noise(2000).images)
+    real, synthetic, test = noise(4 * options.batch), noise(options.ipc * CLASSES), np.asarray(noise(2000).images)
 
     def evaluation() -> None:
         for variables in training.train(network, synthetic, [0, 1], Recipe(epochs=10)):

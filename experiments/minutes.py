@@ -12,9 +12,9 @@ a run folder under ``runs/minutes``, kept when it ends; the script can be stoppe
 takes as many steps as fit into its minutes, by the pace of 30 steps after the first ten, timed once; or ``--steps``.
 Snapshots are of one training on the real data by DSA's augmentation (20 epochs, *young* ones 4), whose time is told
 apart; every set is scored under DSA's recipe, whatever its method's own. Rates are those of `experiments.for_networks`,
-found on validation, or else the method's, or ``--lr``. The accuracy of one
-network on validation stands in the table to choose one by, and
-``rates`` measures that alone, in run folders ``rates/IPC/WAY/STEPS/RATE`` of which no network sees the test images.
+found on validation, or else the method's, or ``--lr``. The accuracy of one network on validation stands in the table to
+choose one by, and ``rates`` measures that alone, in run folders ``rates/IPC/WAY/STEPS/RATE`` of which no network sees
+the test images.
 """
 
 import json

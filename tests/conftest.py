@@ -76,6 +76,12 @@ def stop_at():
     return stop_at
 
 
+@pytest.fixture(params=["cpu", "gpu"])
+def device(request, monkeypatch):
+    """The branch of a device, on this one."""
+    monkeypatch.setattr(jax, "default_backend", lambda: request.param)
+
+
 @pytest.fixture
 def x64():
     """Float64 within the test."""

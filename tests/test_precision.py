@@ -36,12 +36,6 @@ def root_mean_square(found, expected):
     return np.sqrt(np.mean((found - expected) ** 2) / np.mean(expected**2))
 
 
-@pytest.fixture(params=["cpu", "gpu"])
-def device(request, monkeypatch):
-    """The branch of a device, on this one."""
-    monkeypatch.setattr(jax, "default_backend", lambda: request.param)
-
-
 # --- the switch --------------------------------------------------------------------------------------
 
 
