@@ -113,11 +113,12 @@ class RealRecipeOptions(PrecisionOptions):
     """How networks are trained."""
 
     recipe: Annotated[str | None, replace(RECIPE, help=REAL_RECIPE)] = None
+    networks: Annotated[int, count("of them, each with weights and batches of its own")] = 1
 
 
 @dataclass(frozen=True)
 class Train:
-    """Train a network on the real data and keep it after every epoch, for `rdd distill METHOD --snapshots FOLDER`.
+    """Train networks on the real data and keep them after every epoch, for `rdd distill METHOD --snapshots FOLDER`.
 
     With a --grouping under RDD's risk over the groups (--within, --across), beside the plain mean. What is there is
     not trained again, and a training that was broken off goes on, by the same command.

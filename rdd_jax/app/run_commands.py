@@ -280,9 +280,8 @@ def train(arguments: Sequence[str]) -> int:
     print(f"time {report.times(values['seconds'])}, device {values['device']}")
     if not values["trained"]:
         print("It was there already: nothing was trained.")
-    print(
-        f"{values['out']}: a network an epoch; `rdd distill dm --snapshots {shlex.quote(values['out'])} ...` takes them"
-    )
+    folder = values["out"]
+    print(f"{folder}: the networks of every epoch; `rdd distill mtt --snapshots {shlex.quote(folder)} ...` takes them")
     return 0
 
 

@@ -1,7 +1,8 @@
-"""A folder of snapshots: the networks of one training on real data, each written whole or not at all.
+"""A folder of snapshots: networks in training on real data, those of an epoch written whole or not at all.
 
 ``config.json``, ``environment.json``, ``lock``, ``epochs.jsonl``, ``epoch-0000.npz`` (random weights) and one an epoch,
-``state.npz``, from which a training that was broken off goes on, ``curves.png``, and in the end ``report.json``.
+all networks in it, ``state.npz``, from which a training that was broken off goes on, ``curves.png``, and in the end
+``report.json``.
 """
 
 import json
@@ -27,7 +28,7 @@ __all__ = ["SnapshotFolder"]
 
 EVALUATION = {**records.EVALUATION, "values": [records.NUMBER]}
 REPORT = {"network": {"network": str}, "epochs": [{"epoch": int}], "snapshots": {str: str}, "evaluations": [EVALUATION]}
-CONFIG = {"data": {"preprocess": str, "zca_reg": records.NUMBER, "data": str}}
+CONFIG = {"data": {"preprocess": str, "zca_reg": records.NUMBER, "data": str}, "groups": {"grouping": str}}
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class SnapshotFolder:
         return (self.folder / "report.json").is_file()
 
     def snapshot(self, epoch: int) -> Path:
-        """The file of the network after so many epochs."""
+        """The file of the networks after so many epochs."""
         return self.folder / f"epoch-{epoch:04d}.npz"
 
     # --- while training --------------------------------------------------------------------------------
@@ -67,12 +68,12 @@ class SnapshotFolder:
         if self.data_fingerprint != fingerprint:
             raise InputError(f"{str(self.folder)!r} is of a training on other data: {remedy}")
 
-    def save(self, step: int, training: Training) -> None:
-        """The training after so many steps, from which it goes on."""
-        leaves = {f"{i:04d}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(training))}
+    def save(self, step: int, trainings: Sequence[Training]) -> None:
+        """The trainings after so many steps, from which they go on."""
+        leaves = {f"{i:04d}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(trainings))}
         write_npz(self.folder / "state.npz", step=np.array(step), **leaves)
 
-    def restore(self, like: Training) -> tuple[int, Training]:
+    def restore(self, like: list[Training]) -> tuple[int, list[Training]]:
         """What was saved, in the form of ``like``; step 0 and ``like`` itself where nothing was yet.
 
         Raises:
@@ -89,9 +90,10 @@ class SnapshotFolder:
             raise InputError(f"{str(file)!r} does not hold this training: remove it, and the training begins anew")
         return int(step), jax.tree.unflatten(form, map(jnp.asarray, found.values()))
 
-    def keep(self, epoch: int, variables: Any) -> None:
-        """Writes the network after so many epochs."""
-        write_npz(self.snapshot(epoch), **{k: np.asarray(v) for k, v in flatten_dict(variables, sep="/").items()})
+    def keep(self, epoch: int, variables: Sequence[Any]) -> None:
+        """Writes the networks after so many epochs, each array with a leading axis of networks."""
+        stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *variables)
+        write_npz(self.snapshot(epoch), **{k: np.asarray(v) for k, v in flatten_dict(stacked, sep="/").items()})
 
     def rows(self, until: int) -> list[dict[str, Any]]:
         """What is known of every epoch, up to one; raises `InputError` where one is missing or no row."""
@@ -146,10 +148,7 @@ class SnapshotFolder:
 
     def check_data(self, preprocess: str, zca_reg: float, fingerprint: str) -> None:
         """Raises `InputError` where the networks were trained on other data, or on data in another space."""
-        config = self._read("config.json")
-        if not records.fits(config, CONFIG):
-            raise InputError(f"{str(self.folder / 'config.json')!r} was edited: train again")
-        own = config["data"]
+        own = self._config()["data"]
         for name, value in (("preprocess", preprocess), ("zca_reg", zca_reg)):
             if own[name] != value:
                 raise InputError(
@@ -162,8 +161,13 @@ class SnapshotFolder:
                 "data, shift and seed, by which validation is split off, or train others with `rdd train`"
             )
 
+    @property
+    def robust(self) -> bool:
+        """Whether the training was under a risk over groups."""
+        return self._config()["groups"]["grouping"] != "none"
+
     def load(self, first: int) -> list[Any]:
-        """The variables of the networks from an epoch on.
+        """The variables of every epoch from one on, those of all networks stacked.
 
         Raises:
           InputError: `report` does, or a file is not what the training left.
@@ -184,6 +188,12 @@ class SnapshotFolder:
         if not records.fits(values, {"data_fingerprint": str}):
             raise InputError(f"{str(self.folder / 'environment.json')!r} was edited: train again")
         return values["data_fingerprint"]
+
+    def _config(self) -> dict[str, Any]:
+        config = self._read("config.json")
+        if not records.fits(config, CONFIG):
+            raise InputError(f"{str(self.folder / 'config.json')!r} was edited: train again")
+        return config
 
     def _read(self, name: str) -> dict[str, Any]:
         return read_values(self.folder / name, "train again")

@@ -1,4 +1,4 @@
-"""The job behind ``rdd train``: networks on the real data, of which every epoch is kept."""
+"""The job behind ``rdd train``: networks on the real data, kept as they are after every epoch."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -50,7 +50,7 @@ SETTLED = 10
 
 
 def train(config: Train, progress: Progress = SILENT) -> dict[str, Any]:
-    """Trains a network on the real data into a folder of snapshots, or goes on with a training there.
+    """Trains networks on the real data into a folder of snapshots, or goes on with a training there.
 
     Returns its report, the folder as ``out``, and whether anything was ``trained``.
 
@@ -130,18 +130,18 @@ def _trained(config: Train, recipe: Recipe, splits: Splits, kept: SnapshotFolder
         examples, risk, found = grouped.applied(examples), pieces.risk_of(config.risk), grouped.described()
     stages.begin("training")
     real = real_training(recipe, len(train), train.classes, risk)
-    network, steps = network_by_recipe(recipe, train.classes), _Steps(config.seed, real, real.ready(examples), kept)
+    network, steps = network_by_recipe(recipe, train.classes), _Steps(config, real, real.ready(examples), kept)
     validation = prepared.model_space(splits.validation)
     with signals_noted() as asked_to_stop:
         for epoch in steps.epochs(stages.progress, asked_to_stop):
-            variables = real.kept(steps.training)
+            variables = [real.kept(one) for one in steps.trainings]
             kept.keep(epoch, variables)
-            outputs = _predict(network, variables, prepared, recipe, config.seed)(validation)
-            steps.record(epoch, _measured(outputs, splits.validation))
+            predict = [_predict(network, one, prepared, recipe, config.seed) for one in variables]
+            steps.record(epoch, _measured([one(validation) for one in predict], splits.validation))
     stages.began_before(steps.rows[-1]["seconds"])  # with what was trained before a kill
     stages.begin("evaluating")
-    predict = _predict(network, real.kept(steps.training), prepared, recipe, config.seed)
-    evaluations = _evaluated(predict, prepared, learner_name(recipe, len(train), train.classes), config.seed)
+    predict = [_predict(network, real.kept(one), prepared, recipe, config.seed) for one in steps.trainings]
+    evaluations = _evaluated(predict, prepared, learner_name(recipe, len(train), train.classes))
     write_bytes(kept.folder / "curves.png", plots.epochs(steps.rows))
     report = {
         "data": described(config.data.data, config.data),
@@ -161,12 +161,13 @@ def _trained(config: Train, recipe: Recipe, splits: Splits, kept: SnapshotFolder
 
 
 class _Steps:
-    """The steps of a training from where it was broken off, epoch by epoch; it keeps the books."""
+    """The steps of all trainings from where they were broken off, epoch by epoch; it keeps the books."""
 
-    def __init__(self, seed: int, real: RealTraining, examples: Examples, kept: SnapshotFolder):
+    def __init__(self, config: Train, real: RealTraining, examples: Examples, kept: SnapshotFolder):
         self.real, self.examples, self.kept = real, examples, kept
-        start_key, self.key = jax.random.split(jax.random.key(seed))
-        self.step, self.training = kept.restore(real.init(start_key, examples))
+        own = [jax.random.fold_in(jax.random.key(config.seed), i) for i in range(config.training.networks)]
+        start_keys, self.keys = zip(*map(jax.random.split, own), strict=True)
+        self.step, self.trainings = kept.restore([real.init(key, examples) for key in start_keys])
         self.begun = self.step > 0 or (kept.folder / "state.npz").exists()
         self.rows = kept.rows(self.step // real.steps) if self.begun else []
         self.began = time.perf_counter() - (self.rows[-1]["seconds"] if self.rows else 0)
@@ -185,14 +186,15 @@ class _Steps:
             count = min(DISPATCH, self.real.steps - self.step % self.real.steps)
             first, many = jnp.asarray(self.step), jnp.asarray(count)
             with one_blas_thread():
-                training = self.real.advance(self.key, self.training, self.examples, first, many)
-                self.training = jax.block_until_ready(training)
+                for i, key in enumerate(self.keys):
+                    training = self.real.advance(key, self.trainings[i], self.examples, first, many)
+                    self.trainings[i] = jax.block_until_ready(training)
             self.step += count
             self._check_finite()
             if self.step % self.real.steps == 0:
                 yield self.step // self.real.steps
             if asked_to_stop:
-                self.kept.save(self.step, self.training)
+                self.kept.save(self.step, self.trainings)
                 raise KeyboardInterrupt
             progress.step(self.step, last, f"validation {100 * self.rows[-1]['validation_accuracy']:.1f} %")
 
@@ -201,20 +203,21 @@ class _Steps:
         now = round(time.perf_counter() - self.began, 3)
         self.rows.append({"epoch": epoch, "seconds": now, **measured})
         self.kept.write_rows(self.rows)
-        self.kept.save(self.step, self.training)
+        self.kept.save(self.step, self.trainings)
 
     def _check_finite(self) -> None:
-        if not all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(self.training.variables)):
-            raise Diverged(self.step, self.training, "try a lower learning_rate in the recipe")
+        weights = [training.variables for training in self.trainings]
+        if not all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(weights)):
+            raise Diverged(self.step, self.trainings, "try a lower learning_rate in the recipe")
 
 
-def _measured(outputs: np.ndarray, data: Data) -> dict[str, float]:
-    """Accuracy, and that of the worst group where there are groups."""
-    found = {"validation_accuracy": metrics.accuracy(outputs, data.labels)}
+def _measured(outputs: Sequence[np.ndarray], data: Data) -> dict[str, float]:
+    """Accuracy, and that of the worst group where there are groups; the mean over networks, of their ``outputs``."""
+    right = [metrics.correct(one, data.labels) for one in outputs]
+    found = {"validation_accuracy": float(np.mean(right))}
     if data.groups is not None:
-        right = metrics.correct(outputs, data.labels)
-        cells = metrics.cells(right, data.labels, data.groups, *data.cell_shape)
-        found["validation_worst_group"] = metrics.worst(cells)
+        cells = [metrics.cells(one, data.labels, data.groups, *data.cell_shape) for one in right]
+        found["validation_worst_group"] = float(np.mean([metrics.worst(one) for one in cells]))
     return found
 
 
@@ -228,13 +231,12 @@ def _predict(network: Network, variables: Any, prepared: Prepared, recipe: Recip
     return lambda images: logits(network, variables, images)
 
 
-def _evaluated(predict: Predict, prepared: Prepared, name: str, seed: int) -> list[dict[str, Any]]:
-    """The rows of a report, on test."""
+def _evaluated(predict: Sequence[Predict], prepared: Prepared, name: str) -> list[dict[str, Any]]:
+    """The rows of a report, on test; a network takes the place of a seed."""
 
     def learn(synthetic: Synthetic, seeds: Sequence[int]) -> Iterator[Predict]:
-        for _ in seeds:
-            yield predict
+        yield from (predict[number] for number in seeds)
 
     stands_for = Synthetic(jnp.asarray(prepared.train[:1]), jnp.asarray(prepared.one_hot[:1]))
-    measured = evaluate(ALL_DATA, {seed: stands_for}, name, learn, prepare_test(prepared))
+    measured = evaluate(ALL_DATA, dict.fromkeys(range(len(predict)), stands_for), name, learn, prepare_test(prepared))
     return [evaluation.to_dict() for evaluation in measured.evaluations]

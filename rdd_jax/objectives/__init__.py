@@ -12,7 +12,10 @@ synthetic images of its *class*, times the number of classes: under the mean ris
 published sum over classes; under the mean over (class, group) cells it is the idea of FairDD (Zhou et al. 2025); other
 risks protect the cells that are matched worst, ours.
 
-Any of them can be `taught` by a network that has learned the classes.
+**Trajectories** are matched by a training on the set, which is to end where one on the real data did (MTT). No real
+image is looked at, and the one loss is of the whole set: the training on the real data protects what is protected.
+
+Any of the others can be `taught` by a network that has learned the classes.
 
 The labels of the synthetic set are centred distributions (`parameterise`: fixed or soft).
 """
@@ -24,6 +27,7 @@ from rdd_jax.objectives.kip import kip, kip_solved
 from rdd_jax.objectives.regression import feature_regression, on_features
 from rdd_jax.objectives.tangents import on_tangents
 from rdd_jax.objectives.taught import taught
+from rdd_jax.objectives.trajectories import trajectory_matching
 
 __all__ = [
     "DISTANCES",
@@ -40,4 +44,5 @@ __all__ = [
     "on_tangents",
     "squared",
     "taught",
+    "trajectory_matching",
 ]

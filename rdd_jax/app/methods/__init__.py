@@ -10,6 +10,7 @@ from rdd_jax.app.methods.base import Method, Stepped, filled
 from rdd_jax.app.methods.dc import DC, DSA
 from rdd_jax.app.methods.dm import DM
 from rdd_jax.app.methods.kip import Kip, LabelSolve
+from rdd_jax.app.methods.mtt import MTT
 from rdd_jax.app.methods.rdd import RDD
 from rdd_jax.app.methods.regression import RCIG, RFAD, FRePo
 from rdd_jax.errors import check_one_of
@@ -20,6 +21,7 @@ __all__ = [
     "DM",
     "DSA",
     "METHODS",
+    "MTT",
     "RCIG",
     "RDD",
     "RFAD",
@@ -42,6 +44,7 @@ METHODS: Registry[Method] = Registry(
         "dsa": DSA,
         "dm": DM,
         "rdd": RDD,
+        "mtt": MTT,
         "frepo": FRePo,
         "rfad": RFAD,
         "rcig": RCIG,

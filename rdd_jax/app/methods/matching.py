@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar
 
 from rdd_jax.app.methods.base import Method, filled
-from rdd_jax.app.methods.networked import ByNetworks, NetworkOptions
+from rdd_jax.app.methods.networked import ByNetworks, NetworkOptions, as_distributions
 from rdd_jax.app.options import Option, count, one_of
 from rdd_jax.app.sections import (
     BatchOptions,
@@ -17,12 +17,11 @@ from rdd_jax.app.sections import (
 )
 from rdd_jax.app.set_options import NetworkSetOptions
 from rdd_jax.augment import SHARED, dsa, none
-from rdd_jax.checks import are_distributions
 from rdd_jax.contracts import Augment
 from rdd_jax.errors import InputError, check_one_of
 from rdd_jax.grouping import split_names
 from rdd_jax.sampling import SAMPLERS
-from rdd_jax.types import Data, Synthetic, centred_one_hot
+from rdd_jax.types import Data, Synthetic
 
 __all__ = [
     "Matching",
@@ -101,10 +100,7 @@ class Matching(ByNetworks):
             raise InputError("grouping is 'none', but matching compares groups: use class, or a finer grouping")
 
     def started(self, start: Synthetic) -> Synthetic:
-        # Networks are taught distributions; a set from kernel regression may have learned other labels.
-        if are_distributions(start.labels):
-            return start
-        return start._replace(labels=centred_one_hot(start.of_class, start.labels.shape[1]))
+        return as_distributions(start)
 
     def own_augment(self) -> Augment:
         return siamese_of(self.matching.siamese, shared=False)

@@ -13,6 +13,7 @@ from rdd_jax.app.sections import PrecisionOptions, RiskOptions, SizeOptions
 from rdd_jax.app.set_options import NetworkSetOptions
 from rdd_jax.app.snapshot_folder import SnapshotFolder
 from rdd_jax.augment import SHARED, none
+from rdd_jax.checks import are_distributions
 from rdd_jax.contracts import Augment, Kernel, Learner, Objective, Risk
 from rdd_jax.datasets.preprocess import Prepared
 from rdd_jax.distill import Distiller, compose
@@ -22,9 +23,9 @@ from rdd_jax.networks import NETWORKS, Network, check_images
 from rdd_jax.networks.recipes import NETWORK_FIELDS, network_by_recipe, sizes_of
 from rdd_jax.objectives import taught
 from rdd_jax.trajectory import Trajectory, at_snapshots
-from rdd_jax.types import Data, Splits, Synthetic
+from rdd_jax.types import Data, Splits, Synthetic, centred_one_hot
 
-__all__ = ["ByNetworks", "NetworkOptions", "SnapshotOptions", "TrainingOptions", "dsa_parts"]
+__all__ = ["ByNetworks", "NetworkOptions", "SnapshotOptions", "TrainingOptions", "as_distributions", "dsa_parts"]
 
 
 def _check_snapshots(name: str, value: str) -> None:
@@ -60,6 +61,13 @@ class TrainingOptions:
     net_batch: Annotated[int, count("examples a training step")] = 256
     net_lr: Annotated[float, number("its learning rate (SGD)")] = 0.01
     net_pool: Annotated[int, count("networks that take turns, their ages evenly apart")] = 1
+
+
+def as_distributions(start: Synthetic) -> Synthetic:
+    """With labels that networks can be taught; a set from kernel regression may have learned others."""
+    if are_distributions(start.labels):
+        return start
+    return start._replace(labels=centred_one_hot(start.of_class, start.labels.shape[1]))
 
 
 def dsa_parts(train: Data) -> dict[str, Any]:
@@ -117,6 +125,10 @@ class ByNetworks(Stepped):
             kept.check_data(self.data.preprocess, self.data.zca_reg, fingerprint(splits))
             kept.load(self.network.snapshots_from)  # a damaged one is told now
 
+    def from_snapshots(self, snapshots: Sequence[Any]) -> Trajectory:
+        """The networks of the steps, where these are given; see `trajectory.at_snapshots`."""
+        return at_snapshots(snapshots, with_last=self.network.taught > 0)
+
     def all_data(self) -> list[Evaluation]:
         if self.network.snapshots is None:
             return []
@@ -153,7 +165,7 @@ class ByNetworks(Stepped):
         objective, trajectory = self.objective(network), self.trajectory
         if at.snapshots is not None:
             kept = SnapshotFolder(Path(at.snapshots)).load(at.snapshots_from)
-            trajectory = lambda _: at_snapshots(kept, with_last=at.taught > 0)  # noqa: E731
+            trajectory = lambda _: self.from_snapshots(kept)  # noqa: E731
         if at.taught:
             objective = taught(objective, network, at.taught, self.own_augment())
         return compose(

@@ -1,0 +1,118 @@
+"""MTT: a training on the set is to take a network where a training on the real data took it.
+
+Cazenavette, Wang, Torralba, Efros & Zhu 2022, *Dataset Distillation by Matching Training Trajectories*. Published are
+5,000 steps, a hundred trainings on the real data, and a rate of the training on the set that is learned. The trainings
+are those of `rdd train`, made once. Where they are under a robust risk over groups, the set leads networks where that
+risk leads them, though no real image is looked at; that use is ours.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+from rdd_jax.app import pieces
+from rdd_jax.app.methods.matching import MatchingSetOptions, SiameseOptions, siamese_of
+from rdd_jax.app.methods.networked import ByNetworks, NetworkOptions, as_distributions, dsa_parts
+from rdd_jax.app.options import count, number
+from rdd_jax.app.sections import (
+    BatchOptions,
+    DataOptions,
+    EvaluationOptions,
+    MethodGroupOptions,
+    OptimiserOptions,
+    RegressionOptions,
+    RiskOptions,
+)
+from rdd_jax.app.snapshot_folder import SnapshotFolder
+from rdd_jax.contracts import Objective, Risk
+from rdd_jax.errors import InputError
+from rdd_jax.networks import Network, check_batch
+from rdd_jax.objectives import trajectory_matching
+from rdd_jax.risk import mean, overall
+from rdd_jax.trajectory import Trajectory, between_snapshots
+from rdd_jax.types import Data, Splits, Synthetic
+
+__all__ = ["MTT", "EndsOptions", "TracedOptions"]
+
+
+@dataclass(frozen=True)
+class TracedOptions(NetworkOptions):
+    """The network of the trainings."""
+
+    snapshots_from: Annotated[int, count("the first epoch at which stretches begin; 0: random weights", least=0)] = 0
+
+
+@dataclass(frozen=True)
+class EndsOptions(SiameseOptions):
+    """The training on the set, and the stretch of the real one whose end it is to reach."""
+
+    span: Annotated[int, count("epochs of the training on the real data that are to be matched")] = 1
+    net_steps: Annotated[int, count("steps of the training on the set that are to match them")] = 10
+    net_batch: Annotated[int, count("synthetic images a training step")] = 256
+    net_lr: Annotated[float, number("its learning rate (SGD)")] = 0.04
+
+
+@dataclass(frozen=True)
+class MTT(ByNetworks):
+    """Trajectory matching: networks trained on the set are to go where `rdd train` took those of --snapshots."""
+
+    data: DataOptions = DataOptions()
+    set: MatchingSetOptions = MatchingSetOptions()
+    groups: MethodGroupOptions = MethodGroupOptions()
+    optimiser: OptimiserOptions = OptimiserOptions(lr=0.03, schedule="cosine")
+    network: TracedOptions = TracedOptions()
+    matching: EndsOptions = EndsOptions()
+    kernel: RegressionOptions = RegressionOptions()
+    evaluation: EvaluationOptions = EvaluationOptions(learners=None)
+
+    # No options of this method, for it looks at no real images.
+    batch: ClassVar[BatchOptions] = BatchOptions(batch=1)  # pyright: ignore[reportIncompatibleVariableOverride]
+    risk: ClassVar[RiskOptions] = RiskOptions()  # pyright: ignore[reportIncompatibleVariableOverride]
+    PLAIN: ClassVar[dict[str, Any]] = {"grouping": "none", "init_strata": "class"}
+    ROBUST: ClassVar[dict[str, Any]] = {"grouping": "discovered", "init_strata": "group"}
+
+    def published(self, train: Data) -> dict[str, Any]:
+        return dsa_parts(train)
+
+    def check(self) -> None:
+        super().check()
+        at = self.network
+        if at.snapshots is None:
+            raise InputError("mtt matches trainings on the real data: make some with `rdd train`, and give --snapshots")
+        if at.taught:
+            raise InputError(f"taught is {at.taught:g}, but mtt has no later network that could teach: leave it out")
+        network = pieces.network_of(at, at.network, 2)
+        check_batch(network, min(self.matching.net_batch, 2 * self.set.images))
+
+    def check_data(self, splits: Splits) -> None:
+        super().check_data(splits)
+        assert self.network.snapshots is not None, "checked"
+        kept, first, span = (
+            SnapshotFolder(Path(self.network.snapshots)),
+            self.network.snapshots_from,
+            self.matching.span,
+        )
+        if first + span > (epochs := len(kept.report()["snapshots"]) - 1):
+            raise InputError(
+                f"span is {span} from epoch {first} on, but {str(kept.folder)!r} has {epochs} epochs: lower span"
+            )
+        if self.groups.robust and not kept.robust:
+            raise InputError(
+                f"robust is on, but the networks in {str(kept.folder)!r} were trained without groups: train others "
+                "with `rdd train --grouping discovered`"
+            )
+
+    def started(self, start: Synthetic) -> Synthetic:
+        return as_distributions(start)
+
+    def objective(self, network: Network) -> Objective:
+        at = self.matching
+        augment = siamese_of(at.siamese, shared=False)
+        return trajectory_matching(network, at.net_steps, at.net_lr, at.net_batch, augment)
+
+    def across(self) -> Risk:
+        return overall(mean)
+
+    def from_snapshots(self, snapshots: Sequence[Any]) -> Trajectory:
+        return between_snapshots(snapshots, self.matching.span)

@@ -1,0 +1,76 @@
+"""Matching trajectories: a training on the set is to end where a training on the real data did."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array
+
+from rdd_jax.augment import none
+from rdd_jax.contracts import Augment, Objective
+from rdd_jax.errors import InputError, at_least
+from rdd_jax.networks import Network, check_batch
+from rdd_jax.networks.training import cross_entropy
+from rdd_jax.types import Batch, Losses, PRNGKey, Synthetic
+
+__all__ = ["trajectory_matching"]
+
+
+def trajectory_matching(
+    network: Network, steps: int, rate: int | float, batch: int = 256, augment: Augment = none
+) -> Objective:
+    r"""How far a training on the set, from where a stretch of a training on real data begins, is from where it ends.
+
+    .. math::
+        l = \frac{\|\theta_N - \theta^*\|^2}{\|\theta_0 - \theta^*\|^2}, \qquad
+        \theta_{i+1} = \theta_i - \alpha \nabla_\theta \tfrac{1}{|B_i|} \sum_{j \in B_i} \ell(f(a(s_j); \theta_i), y_j)
+
+    with the two ends :math:`\theta_0, \theta^*` of the stretch, which `trajectory.between_snapshots` gives, and the
+    cross-entropy :math:`\ell`. The gradient goes through all ``N`` steps, each of which is taken anew on the way back:
+    what is held is one set of weights a step. Cazenavette et al. 2022, *Dataset Distillation by Matching Training
+    Trajectories*, who go through the set batch by batch and learn the rate; here batches are drawn, each without
+    replacement, and the rate is given. Real images have no part in it: the one loss is of the whole set.
+
+    Args:
+      steps: ``N``, at ``rate`` :math:`\alpha`.
+      batch: images of a step, all where the set has no more.
+      augment: of the images of a step.
+
+    Raises:
+      InputError: ``steps < 1``, ``batch < 1``, a rate that is not positive; when traced, batch statistics of one image.
+    """
+    at_least("steps", steps, 1)
+    at_least("batch", batch, 1)
+    if rate <= 0:
+        raise InputError(f"rate is {rate}: it must be positive")
+
+    def objective(key: PRNGKey, model: Any, synthetic: Synthetic, batch_of_real: Batch) -> Losses:
+        start, end = model
+        size = len(synthetic.images)
+        check_batch(network, min(batch, size))
+        labels = synthetic.labels + 1 / synthetic.labels.shape[1]
+
+        def loss(weights: Any, images: Array, labels: Array) -> Array:
+            return jnp.mean(cross_entropy(network.apply(weights, images), labels))
+
+        @jax.checkpoint
+        def one(weights: Any, images: Array, labels: Array, key: PRNGKey) -> Any:
+            draw_key, augment_key = jax.random.split(key)
+            if batch < size:
+                drawn = jax.random.permutation(draw_key, size)[:batch]
+                images, labels = images[drawn], labels[drawn]
+            slope = jax.grad(loss)(weights, augment(augment_key, images), labels)
+            return jax.tree.map(lambda weight, slope: weight - rate * slope, weights, slope)
+
+        on = lambda weights, key: (one(weights, synthetic.images, labels, key), None)  # noqa: E731
+        reached, _ = jax.lax.scan(on, start, jax.random.split(key, steps))
+        value = _squared(reached, end) / _squared(start, end)
+        return Losses(value[None], jnp.zeros(1, jnp.int32), jnp.ones(1), group_count=1)
+
+    return objective
+
+
+def _squared(a: Any, b: Any) -> Array:
+    """The squared distance of two sets of weights."""
+    return optax.tree.norm(optax.tree.sub(a, b), squared=True)
