@@ -34,7 +34,8 @@ from rdd_jax.objectives import (
 )
 from rdd_jax.pixels import PixelMap
 from rdd_jax.sampling import stratified, uniform
-from rdd_jax.trajectory import at_snapshots, kernel_only
+from rdd_jax.snapshots import at_snapshots
+from rdd_jax.trajectory import kernel_only
 from rdd_jax.types import Examples, Synthetic, centred_one_hot
 
 SMALL = ConvNet(2, depth=2, width=32, side=16)
@@ -144,12 +145,12 @@ def _step(method: str, size: Size) -> jax.stages.Compiled:
     data, synthetic = _problem(size)
     network, sampler = _network(size), stratified if method.startswith("d") else uniform
     # KIP has no network; others look from one that is there already.
-    given = [] if method == "kip" else [network.init(jax.random.key(0), synthetic.images[:1])]
+    given = jax.tree.map(lambda leaf: leaf[None], network.init(jax.random.key(0), synthetic.images[:1]))
     distiller = compose(
         _objective(method, network, size),
         sampler(size.real),
         optimizer=optax.sgd(0.1),
-        trajectory=at_snapshots(given) if given else kernel_only,
+        trajectory=kernel_only if method == "kip" else at_snapshots([given]),
     )
     return jax.jit(distiller.step).lower(jax.random.key(0), distiller.init(synthetic), data).compile()
 

@@ -10,11 +10,11 @@
 CIFAR-10 after ZCA, 10 images a class (``--ipc``), ConvNet-3-128 with instance norm. A cell ``IPC/WAY/MINUTES/SEED`` is
 a run folder under ``runs/minutes``, kept when it ends; the script can be stopped and started again at any time. A way
 takes as many steps as fit into its minutes, by the pace of 30 steps after the first ten, timed once; or ``--steps``.
-Snapshots are of one training on the real data by DSA's augmentation (20 epochs, *young* ones 4), whose time is told
-apart; every set is scored under DSA's recipe, whatever its method's own. Rates are those of `experiments.for_networks`,
-found on validation, or else the method's, or ``--lr``. The accuracy of one network on validation stands in the table to
-choose one by, and ``rates`` measures that alone, in run folders ``rates/IPC/WAY/STEPS/RATE`` of which no network sees
-the test images.
+Snapshots are of trainings on the real data by DSA's augmentation (`TRAININGS`), whose time is told apart; every set is
+scored under DSA's recipe, whatever its method's own. Rates are those of `experiments.for_networks`, found on
+validation, or else the method's, or ``--lr``. The accuracy of one network on validation stands in the table to choose
+one by, and ``rates`` measures that alone, in run folders ``rates/IPC/WAY/STEPS/RATE`` of which no network sees the test
+images.
 """
 
 import json
@@ -38,8 +38,12 @@ from rdd_jax.files import read_values, write_json
 FOLDER = Path("runs/minutes")
 FIGURE = Path("experiments/figures/minutes.png")
 
-EPOCHS, YOUNG = 20, 4
-"""Of the training on real data."""
+TRAININGS = {
+    "old": ("dsa,epochs=20", 1),
+    "young": ("dsa,epochs=4", 1),
+    "traced": ("dsa,epochs=6,width=64,learning_rate=0.04,momentum=0,weight_decay=0,schedule=constant", 8),
+}
+"""Of networks on the real data: the recipe, and how many of them."""
 
 REAL: dict[str, Any] = {"data": "cifar10", "preprocess": "zca"}
 DM = {"method": "dm", "lr": 5.0, "schedule": "cosine", "batch": 128}
@@ -56,6 +60,7 @@ PLAIN_RDD = {
     "lr": 1.0,
     "schedule": "cosine",
 }
+MTT = {"method": "mtt", "net_width": 64, "net_batch": 100, "net_lr": 0.06, "trained": "traced"}
 FOUR = {"parameterisation": "multi-formation"}
 WAYS: dict[str, dict[str, Any]] = {
     "dsa": {"method": "dsa"},
@@ -66,38 +71,39 @@ WAYS: dict[str, dict[str, Any]] = {
     "dm, by kip": {**DM, "init": "kip"},
     "dm, four in a slot": {**DM, **FOUR},
     "dm, characteristic": {**DM, "distance": "characteristic"},
-    "dm at snapshots": {**DM, "snapshots_from": 1},
-    "dm at young snapshots": {**DM, "snapshots_from": 1, "epochs": YOUNG},
-    "dm at old snapshots": {**DM, "snapshots_from": 10},
-    "dm at snapshots, taught": {**DM, "snapshots_from": 1, "taught": 1.0},
-    "dm at snapshots, taught, four": {**DM, **FOUR, "snapshots_from": 1, "taught": 1.0},
-    "dm at snapshots, characteristic": {**DM, "distance": "characteristic", "snapshots_from": 1},
+    "dm at snapshots": {**DM, "trained": "old"},
+    "dm at young snapshots": {**DM, "trained": "young"},
+    "dm at old snapshots": {**DM, "trained": "old", "snapshots_from": 10},
+    "dm at snapshots, taught": {**DM, "trained": "old", "taught": 1.0},
+    "dm at snapshots, taught, four": {**DM, **FOUR, "trained": "old", "taught": 1.0},
+    "dm at snapshots, characteristic": {**DM, "distance": "characteristic", "trained": "old"},
+    "mtt": MTT,
+    "mtt, four in a slot": {**MTT, **FOUR},
     "frepo": FREPO,
     "rfad": {"method": "rfad", "net_width": 64, "batch": 256},
     "rcig": {"method": "rcig", "net_width": 64, "norm": "none", "batch": 256, "net_pool": 4},
 }
-"""One change at a time from ``dm``; ``snapshots_from`` is the first epoch of those that are looked from, of ``epochs``
-that networks are trained for on the real data."""
+"""One change at a time from ``dm``; ``trained``: at snapshots of one of the `TRAININGS`."""
 
 WARM, TIMED = 10, 30
 """Steps before the pace is taken, the compiling ones among them, and steps that it is taken of."""
 
 
-def snapshots(epochs: int, seed: int) -> Path:
-    """The networks of so many epochs, trained where they are not there; what it took is in their report."""
+def snapshots(training: str, seed: int) -> Path:
+    """The networks of one of the `TRAININGS`, trained where they are not there; what it took is in their report."""
     from rdd_jax.app.training import train
 
-    out = FOLDER / "snapshots" / str(epochs) / str(seed)
-    recipe = RealRecipeOptions(recipe=f"dsa,epochs={epochs}")
-    train(Train(seed, out, DataOptions(**REAL), recipe))
+    out = FOLDER / "snapshots" / training / str(seed)
+    recipe, networks = TRAININGS[training]
+    train(Train(seed, out, DataOptions(**REAL), RealRecipeOptions(recipe=recipe, networks=networks)))
     return out
 
 
 def config_of(way: str, ipc: int, seed: int, steps: int, networks: int, lr: float | None = None) -> Method:
     options = {key: value for key, value in WAYS[way].items() if key != "method"}
     options |= {} if lr is None else {"lr": lr}
-    if "snapshots_from" in options:
-        options["snapshots"] = str(snapshots(options.pop("epochs", EPOCHS), seed))
+    if "trained" in options:
+        options["snapshots"] = str(snapshots(options.pop("trained"), seed))
     return configured(
         WAYS[way]["method"],
         **REAL,
@@ -213,7 +219,7 @@ def table() -> None:
         values = read_values(file, "")
         row = {e["metric"]: spread(100 * value for value in e["values"]) for e in values["evaluations"]}
         took = values["seconds"]["whole"] / 60
-        print(f"| | all data, {file.parts[-3]} epochs | | {took:.1f} | | | {row['accuracy']} | {row['cluster_min']} |")
+        print(f"| | all data, {file.parts[-3]} | | {took:.1f} | | | {row['accuracy']} | {row['cluster_min']} |")
 
 
 def figure() -> None:

@@ -1,27 +1,36 @@
 """Networks that are trained on the real data once and kept as they were after every epoch: snapshots.
 
-Sets are then made at them (`trajectory.at_snapshots`) without training anything on the way. The training is by any
-recipe of small sets, plainly or under RDD's risk over groups (`trajectory.on_real`).
+Sets are then made at them (`at_snapshots`), or to lead from one to a later one (`between_snapshots`), without training
+anything real on the way. The training is by any recipe of small sets, plainly or under RDD's risk over groups
+(`trajectory.on_real`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from rdd_jax.augment import augment_by_name, check_augment
 from rdd_jax.contracts import Risk
-from rdd_jax.errors import InputError
+from rdd_jax.errors import InputError, at_least
 from rdd_jax.networks.base import check_batch, check_images
 from rdd_jax.networks.recipes import Recipe, network_by_recipe
 from rdd_jax.networks.training import averaged, optimizer_of
 from rdd_jax.sampling import by_group, ready, uniform
-from rdd_jax.trajectory import on_real
+from rdd_jax.trajectory import Trajectory, on_real
 from rdd_jax.types import Examples, PRNGKey, Synthetic, Training
 
-__all__ = ["RealTraining", "check_real_recipe", "real_training"]
+__all__ = [
+    "RealTraining",
+    "Snapshots",
+    "at_snapshots",
+    "between_snapshots",
+    "check_real_recipe",
+    "real_training",
+]
 
 
 class RealTraining(NamedTuple):
@@ -103,3 +112,78 @@ def real_training(recipe: Recipe, images: int, classes: int, risk: Risk | None =
     return RealTraining(
         jax.jit(init), jax.jit(advance), partial(ready, sampler), kept, -(-images // recipe.batch), epochs
     )
+
+
+# --- steps from what was kept -------------------------------------------------------------------------
+
+
+class Snapshots(NamedTuple):
+    """Networks as they were epoch by epoch, and which of them a step looks from.
+
+    Attributes:
+      variables: stacked, with leading axes of epochs, from the youngest to the oldest, and of networks.
+      epoch, network: where the step is.
+    """
+
+    variables: Any
+    epoch: Int[Array, ""]
+    network: Int[Array, ""]
+
+    def at(self, epoch: Int[Array, ""] | int) -> Any:
+        """The variables of the step's network at an epoch."""
+        return jax.tree.map(lambda leaf: leaf[epoch, self.network], self.variables)
+
+
+def at_snapshots(snapshots: Sequence[Any], with_last: bool = False) -> Trajectory:
+    """Networks that have been trained before, such as those of a `real_training`: one at random at every step.
+
+    Nothing is trained on the way, so that a step costs what one of `trajectory.fresh` does.
+
+    Args:
+      snapshots: the variables of every epoch, from the youngest to the oldest, with a leading axis of networks.
+      with_last: whether the model is the pair of the step's network and the same one at the last epoch, as
+        `objectives.taught` wants it.
+
+    Raises:
+      InputError: no snapshots.
+    """
+    at_least("the number of snapshots", len(snapshots), 1)
+
+    def model(state: Snapshots, step: Array) -> Any:
+        now = state.at(state.epoch)
+        return (now, state.at(-1)) if with_last else now
+
+    return _from_snapshots(snapshots, len(snapshots), model)
+
+
+def between_snapshots(snapshots: Sequence[Any], span: int = 1) -> Trajectory:
+    """A stretch of ``span`` epochs of a training, at random at every step, for `objectives.trajectory_matching`.
+
+    The model is the pair of the variables where it begins and where it ends.
+
+    Args:
+      snapshots: as in `at_snapshots`.
+
+    Raises:
+      InputError: ``span < 1``, or fewer than ``span + 1`` epochs.
+    """
+    at_least("span", span, 1)
+    at_least("the number of snapshots", len(snapshots), span + 1)
+    model = lambda state, step: (state.at(state.epoch), state.at(state.epoch + span))  # noqa: E731
+    return _from_snapshots(snapshots, len(snapshots) - span, model)
+
+
+def _from_snapshots(snapshots: Sequence[Any], starts: int, model: Callable[[Snapshots, Array], Any]) -> Trajectory:
+    """At one of the first ``starts`` epochs of a network, both at random at every step."""
+    networks = len(jax.tree.leaves(snapshots[0])[0])
+
+    def follow(key: PRNGKey, step: Array, state: Snapshots, synthetic: Synthetic, data: Examples) -> Snapshots:
+        epoch_key, network_key = jax.random.split(key)
+        epoch = jax.random.randint(epoch_key, (), 0, starts)
+        return Snapshots(state.variables, epoch, jax.random.randint(network_key, (), 0, networks))
+
+    def init(synthetic: Synthetic) -> Snapshots:
+        zero = jnp.zeros((), jnp.int32)
+        return Snapshots(jax.tree.map(lambda *leaves: jnp.stack(leaves), *snapshots), zero, zero)
+
+    return Trajectory(init, follow, model)

@@ -2,11 +2,11 @@ r"""The networks that objectives look from, step by step of the distiller.
 
 ``follow(key, step, state, synthetic, data) -> state`` gives the network of a step: `fresh` weights (DM), a network in
 training that starts anew every so often (`trained`), on the synthetic set (DC, DSA, FRePo, RCIG) or on real data (RDD),
-or one of those that a training on real data left behind (`at_snapshots`). Nothing here is differentiated with respect
-to the synthetic set.
+or one of those that a training on real data left behind (`rdd_jax.snapshots`). Nothing here is differentiated with
+respect to the synthetic set.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -25,10 +25,7 @@ from rdd_jax.sampling import counted
 from rdd_jax.types import Examples, Losses, PRNGKey, Synthetic
 
 __all__ = [
-    "Snapshots",
     "Trajectory",
-    "at_snapshots",
-    "between_snapshots",
     "fresh",
     "nearest_of_class",
     "on_real",
@@ -117,78 +114,6 @@ def trained(
         return lesson.looks(jax.random.split(key)[1], data)
 
     return Trajectory(init, follow, model, looks)
-
-
-class Snapshots(NamedTuple):
-    """Networks as they were epoch by epoch, and which of them a step looks from.
-
-    Attributes:
-      variables: stacked, with leading axes of epochs, from the youngest to the oldest, and of networks.
-      epoch, network: where the step is.
-    """
-
-    variables: Any
-    epoch: Int[Array, ""]
-    network: Int[Array, ""]
-
-    def at(self, epoch: Int[Array, ""] | int) -> Any:
-        """The variables of the step's network at an epoch."""
-        return jax.tree.map(lambda leaf: leaf[epoch, self.network], self.variables)
-
-
-def at_snapshots(snapshots: Sequence[Any], with_last: bool = False) -> Trajectory:
-    """Networks that have been trained before, such as those of `rdd_jax.snapshots`: one at random at every step.
-
-    Nothing is trained on the way, so that a step costs what one of `fresh` does.
-
-    Args:
-      snapshots: the variables of every epoch, from the youngest to the oldest, with a leading axis of networks.
-      with_last: whether the model is the pair of the step's network and the same one at the last epoch, as
-        `objectives.taught` wants it.
-
-    Raises:
-      InputError: no snapshots.
-    """
-    at_least("the number of snapshots", len(snapshots), 1)
-
-    def model(state: Snapshots, step: Array) -> Any:
-        now = state.at(state.epoch)
-        return (now, state.at(-1)) if with_last else now
-
-    return _from_snapshots(snapshots, len(snapshots), model)
-
-
-def between_snapshots(snapshots: Sequence[Any], span: int = 1) -> Trajectory:
-    """A stretch of ``span`` epochs of a training, at random at every step, for `objectives.trajectory_matching`.
-
-    The model is the pair of the variables where it begins and where it ends.
-
-    Args:
-      snapshots: as in `at_snapshots`.
-
-    Raises:
-      InputError: ``span < 1``, or fewer than ``span + 1`` epochs.
-    """
-    at_least("span", span, 1)
-    at_least("the number of snapshots", len(snapshots), span + 1)
-    model = lambda state, step: (state.at(state.epoch), state.at(state.epoch + span))  # noqa: E731
-    return _from_snapshots(snapshots, len(snapshots) - span, model)
-
-
-def _from_snapshots(snapshots: Sequence[Any], starts: int, model: Callable[[Snapshots, Array], Any]) -> Trajectory:
-    """At one of the first ``starts`` epochs of a network, both at random at every step."""
-    networks = len(jax.tree.leaves(snapshots[0])[0])
-
-    def follow(key: PRNGKey, step: Array, state: Snapshots, synthetic: Synthetic, data: Examples) -> Snapshots:
-        epoch_key, network_key = jax.random.split(key)
-        epoch = jax.random.randint(epoch_key, (), 0, starts)
-        return Snapshots(state.variables, epoch, jax.random.randint(network_key, (), 0, networks))
-
-    def init(synthetic: Synthetic) -> Snapshots:
-        zero = jnp.zeros((), jnp.int32)
-        return Snapshots(jax.tree.map(lambda *leaves: jnp.stack(leaves), *snapshots), zero, zero)
-
-    return Trajectory(init, follow, model)
 
 
 def _zeros_like(start: Callable[[PRNGKey, Synthetic], Any], synthetic: Synthetic) -> Any:

@@ -263,7 +263,7 @@ def test_methods_by_networks_have_it_and_others_refuse_it(tmp_path, capsys):
             continue
         assert main(["distill", name, "--precision", "bfloat16", "--out", str(tmp_path / "run")]) == 2
         assert "--precision is no option of `rdd distill" in (said := capsys.readouterr().err)
-        assert "it is one of dc, dsa, dm, rdd, frepo, rfad, rcig" in said
+        assert "it is one of dc, dsa, dm, rdd, mtt, frepo, rfad, rcig" in said
     assert main(["distill", "dm", "--precision", "bfloat61", "--out", str(tmp_path / "run")]) == 2
     assert "did you mean bfloat16" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()

@@ -17,11 +17,12 @@ from rdd_jax.app.cli import main
 from rdd_jax.app.commands import Train
 from rdd_jax.app.options import updated
 from rdd_jax.app.snapshot_folder import SnapshotFolder
+from rdd_jax.datasets import load, prepare
 from rdd_jax.distill import Diverged
 from rdd_jax.errors import InputError
 from rdd_jax.networks import mlp
 from rdd_jax.networks.recipes import Recipe, network_by_recipe
-from rdd_jax.networks.training import cross_entropy
+from rdd_jax.networks.training import cross_entropy, logits
 from rdd_jax.objectives import distribution_matching, taught
 from rdd_jax.progress import Progress
 from rdd_jax.risk import segments
@@ -213,6 +214,33 @@ def test_a_training_keeps_every_epoch_and_what_it_reached(here, capsys):
     assert len({leaves(one).tobytes() for one in networks}) == 4
     fresh = jax.eval_shape(mlp(2, width=16).init, KEY, jnp.zeros((1, 6, 6, 1)))
     assert jax.tree.structure(networks[1]) == jax.tree.structure(fresh)
+    assert jax.tree.leaves(networks[1])[0].shape == (1, *jax.tree.leaves(fresh)[0].shape)
+
+
+def test_several_networks_are_trained_each_as_if_alone(here, tmp_path):
+    values = training.train(updated(config(tmp_path / "many"), {"networks": 3}))
+    many = SnapshotFolder(tmp_path / "many")
+    one = SnapshotFolder(here / "kept")
+    for epoch, alone in zip(many.load(0), one.load(0), strict=True):
+        each = [jax.tree.map(lambda leaf, i=i: leaf[i], epoch) for i in range(3)]
+        np.testing.assert_array_equal(leaves(each[0]), leaves(alone))
+        assert len({leaves(network).tobytes() for network in each}) == 3
+    # What is told is the mean over them on validation, and each on test.
+    accuracy = next(row for row in values["evaluations"] if row["metric"] == "accuracy")
+    assert accuracy["seeds"] == [0, 1, 2]
+    assert (
+        accuracy["values"][0] == next(row for row in one.report()["evaluations"] if row["metric"] == "accuracy")["mean"]
+    )
+    network, splits = mlp(2, width=16), load("own.npz", 0)
+    prepared = prepare(splits, "standardise")
+    outputs = [
+        logits(
+            network, jax.tree.map(lambda leaf, i=i: leaf[i], many.load(3)[0]), prepared.model_space(splits.validation)
+        )
+        for i in range(3)
+    ]
+    right = [np.mean(np.argmax(own, 1) == splits.validation.labels) for own in outputs]
+    assert values["epochs"][-1]["validation_accuracy"] == pytest.approx(np.mean(right))
 
 
 def test_nothing_is_trained_twice(here, capsys, monkeypatch):
@@ -359,6 +387,20 @@ def test_a_set_is_made_at_snapshots_and_its_report_has_the_real_data(here, tmp_p
 @pytest.mark.parametrize("method, more", [("dc", ()), ("frepo", ())])
 def test_other_methods_look_from_snapshots_too(method, more, here, tmp_path):
     assert main(distil(tmp_path / "run", "--taught", "1", *more, method=method)) == 0
+
+
+def test_trajectories_that_cannot_be_matched_are_refused(here, tmp_path, capsys):
+    def refused(*more):
+        words = ["distill", "mtt", "--data", "own.npz", "--network", "mlp", "--net-width", "16", "--ipc", "2"]
+        return said(capsys, *words, "--out", str(tmp_path / "run"), *more)
+
+    assert "make some with `rdd train`, and give --snapshots" in refused()
+    assert "mtt has no later network that could teach" in refused("--snapshots", "kept", "--taught", "1")
+    assert "kept' has 3 epochs: lower span" in refused("--snapshots", "kept", "--span", "2", "--snapshots-from", "2")
+    assert "trained without groups: train others with `rdd train --grouping discovered`" in refused(
+        "--snapshots", "kept", "--robust"
+    )
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.slow

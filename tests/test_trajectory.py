@@ -1,20 +1,23 @@
 """Networks along a trajectory: when they start, what they are taught, and that the robust gradient is really there."""
 
+from functools import partial
+
 import jax
+import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 from jax.test_util import check_grads
 
-from rdd_jax import risk, trajectory
+from rdd_jax import risk, snapshots, trajectory
 from rdd_jax.distill import compose
 from rdd_jax.errors import InputError
 from rdd_jax.networks import convnet, mlp
 from rdd_jax.networks.training import Training, cross_entropy
-from rdd_jax.objectives import distribution_matching, gradient_matching
+from rdd_jax.objectives import distribution_matching, gradient_matching, trajectory_matching
 from rdd_jax.sampling import stratified, uniform
-from rdd_jax.types import Examples, Losses, Synthetic, centred_one_hot
+from rdd_jax.types import Batch, Examples, Losses, Synthetic, centred_one_hot
 
 KEY = jax.random.key(0)
 NETWORK = mlp(2, width=5)
@@ -193,6 +196,11 @@ def test_the_nearest_centre_is_one_of_the_same_class():
         assert j == own[((centres[own] - points[i]) ** 2).sum(1).argmin()]
 
 
+KEPT = [
+    jax.vmap(lambda key: NETWORK.init(key, jnp.zeros((1, 3, 3, 1))))(jax.random.split(jax.random.key(epoch), 2))
+    for epoch in range(4)
+]
+"""Of two networks."""
 PATHS = {
     "fresh": trajectory.fresh(NETWORK),
     "on synthetic": trajectory.trained(NETWORK, trajectory.on_synthetic(NETWORK, SGD, 2), SGD, period=3),
@@ -200,9 +208,8 @@ PATHS = {
         NETWORK, trajectory.on_real(NETWORK, SGD, uniform(8), 2, ROBUST), SGD, period=3, warm=True
     ),
     "pooled": trajectory.trained(NETWORK, trajectory.on_synthetic(NETWORK, SGD, 1), SGD, period=4, pool=2),
-    "at snapshots": trajectory.at_snapshots(
-        [NETWORK.init(jax.random.key(seed), jnp.zeros((1, 3, 3, 1))) for seed in range(3)]
-    ),
+    "at snapshots": snapshots.at_snapshots(KEPT),
+    "between snapshots": snapshots.between_snapshots(KEPT, 2),
 }
 
 
@@ -213,6 +220,7 @@ PAIRS = {
     "on real": gradient_matching,
     "pooled": distribution_matching,
     "at snapshots": gradient_matching,
+    "between snapshots": partial(trajectory_matching, steps=2, rate=0.1, batch=3),
 }
 
 
@@ -236,18 +244,98 @@ def test_every_trajectory_serves_an_objective_and_repeats_itself(name):
 
 def test_a_step_looks_from_any_snapshot_and_beside_it_from_the_last():
     synthetic, data = problem()
-    kept = [{"weight": jnp.full(2, float(age))} for age in range(3)]
-    alone = follow(trajectory.at_snapshots(kept), 30, synthetic, data)
-    pairs = follow(trajectory.at_snapshots(kept, with_last=True), 30, synthetic, data)
+    kept = [{"weight": age + jnp.asarray([[0.0], [0.5]])} for age in range(3)]  # the second network's are halves
+    alone = follow(snapshots.at_snapshots(kept), 60, synthetic, data)
+    pairs = follow(snapshots.at_snapshots(kept, with_last=True), 60, synthetic, data)
     ages = [float(one["weight"][0]) for one in alone]
-    assert {age: ages.count(age) > 3 for age in ages} == {0.0: True, 1.0: True, 2.0: True}
+    assert {age: ages.count(age) > 3 for age in ages} == dict.fromkeys(np.arange(0, 3, 0.5), True)
     assert ages == [float(now["weight"][0]) for now, _ in pairs]
-    assert {float(last["weight"][1]) for _, last in pairs} == {2.0}
+    assert all(float(last["weight"][0]) == 2 + float(now["weight"][0]) % 1 for now, last in pairs)
+
+
+def test_a_stretch_is_of_one_network_and_of_its_span():
+    synthetic, data = problem()
+    kept = [{"weight": age + jnp.asarray([[0.0], [0.5]])} for age in range(4)]
+    pairs = follow(snapshots.between_snapshots(kept, 2), 40, synthetic, data)
+    starts = [float(start["weight"][0]) for start, _ in pairs]
+    assert {age: starts.count(age) > 3 for age in starts} == dict.fromkeys([0.0, 0.5, 1.0, 1.5], True)
+    assert [float(end["weight"][0]) for _, end in pairs] == [age + 2 for age in starts]
 
 
 def test_without_snapshots_there_is_no_trajectory():
     with pytest.raises(InputError, match="the number of snapshots is 0"):
-        trajectory.at_snapshots([])
+        snapshots.at_snapshots([])
+    with pytest.raises(InputError, match="the number of snapshots is 2: it must be at least 3"):
+        snapshots.between_snapshots(KEPT[:2], span=2)
+    with pytest.raises(InputError, match="span is 0"):
+        snapshots.between_snapshots(KEPT, span=0)
+
+
+# --- where a training on the set ends ----------------------------------------------------------------
+
+
+def ends(steps, rate, images, labels, weights, augment=lambda images: images):
+    """By gradient descent on all images, a step after another."""
+
+    def loss(weights):
+        logits = NETWORK.apply(weights, augment(images))
+        return -jnp.mean(jnp.sum((labels + 1 / 2) * jax.nn.log_softmax(logits), 1))
+
+    for _ in range(steps):
+        weights = jax.tree.map(lambda weight, slope: weight - rate * slope, weights, jax.grad(loss)(weights))
+    return weights
+
+
+def apart(a, b):
+    return jnp.sum((jax.flatten_util.ravel_pytree(a)[0] - jax.flatten_util.ravel_pytree(b)[0]) ** 2)
+
+
+@pytest.mark.parametrize("augment", [None, lambda images: 0.5 * images])
+def test_the_distance_of_trajectories_and_its_gradient_are_those_of_the_steps_one_by_one(augment):
+    synthetic, data = problem()
+    start, end = (NETWORK.init(jax.random.key(seed), synthetic.images[:1]) for seed in (1, 2))
+    given = {} if augment is None else {"augment": lambda key, images: augment(images)}
+    objective = trajectory_matching(NETWORK, 3, 0.2, **given)
+    batch = Batch(data.images, data.labels, data.groups, jnp.ones(len(data.labels)), group_count=data.group_count)
+
+    def ours(images, labels):
+        losses = objective(KEY, (start, end), synthetic._replace(images=images, labels=labels), batch)
+        assert losses.group_count == 1
+        assert losses.value.shape == (1,)
+        return losses.value[0]
+
+    def expected(images, labels):
+        reached = ends(3, 0.2, images, labels, start, *(() if augment is None else (augment,)))
+        return apart(reached, end) / apart(start, end)
+
+    at = synthetic.images, synthetic.labels
+    np.testing.assert_allclose(ours(*at), expected(*at), rtol=1e-5)
+    for found, wanted in zip(jax.grad(ours, (0, 1))(*at), jax.grad(expected, (0, 1))(*at), strict=True):
+        assert np.abs(wanted).max() > 0
+        np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-6)
+
+
+def test_a_set_that_leads_where_the_real_training_led_is_at_no_distance():
+    synthetic, data = problem()
+    start = NETWORK.init(KEY, synthetic.images[:1])
+    batch = Batch(data.images, data.labels, data.groups, jnp.ones(len(data.labels)), group_count=data.group_count)
+    end = ends(4, 0.1, synthetic.images, synthetic.labels, start)
+    found = lambda steps, rate: float(  # noqa: E731
+        trajectory_matching(NETWORK, steps, rate)(KEY, (start, end), synthetic, batch).value[0]
+    )
+    assert found(4, 0.1) < 1e-10
+    assert 1e-4 < found(3, 0.1) < 1
+    # A part of the set leads elsewhere.
+    part = trajectory_matching(NETWORK, 4, 0.1, batch=2)(KEY, (start, end), synthetic, batch)
+    assert part.value[0] > 1e-4
+
+
+@pytest.mark.parametrize(
+    "given, message", [((0, 0.1), "steps is 0"), ((1, 0.0), "rate is 0.0"), ((1, 0.1, 0), "batch is 0")]
+)
+def test_a_training_that_cannot_be_is_refused(given, message):
+    with pytest.raises(InputError, match=message):
+        trajectory_matching(NETWORK, *given)
 
 
 @pytest.mark.slow

@@ -26,7 +26,7 @@ def taught(objective: Objective, network: Network, weight: int | float, augment:
 
     Args:
       objective: what is asked besides; its model is the first of the two.
-      network: of the second of the model's two, such as `trajectory.at_snapshots` gives them ``with_last``.
+      network: of the second of the model's two, such as `snapshots.at_snapshots` gives them ``with_last``.
       augment: of the set's images.
     """
 

@@ -26,7 +26,7 @@ def trajectory_matching(
         l = \frac{\|\theta_N - \theta^*\|^2}{\|\theta_0 - \theta^*\|^2}, \qquad
         \theta_{i+1} = \theta_i - \alpha \nabla_\theta \tfrac{1}{|B_i|} \sum_{j \in B_i} \ell(f(a(s_j); \theta_i), y_j)
 
-    with the two ends :math:`\theta_0, \theta^*` of the stretch, which `trajectory.between_snapshots` gives, and the
+    with the two ends :math:`\theta_0, \theta^*` of the stretch, which `snapshots.between_snapshots` gives, and the
     cross-entropy :math:`\ell`. The gradient goes through all ``N`` steps, each of which is taken anew on the way back:
     what is held is one set of weights a step. Cazenavette et al. 2022, *Dataset Distillation by Matching Training
     Trajectories*, who go through the set batch by batch and learn the rate; here batches are drawn, each without

@@ -30,7 +30,8 @@ from rdd_jax.errors import InputError
 from rdd_jax.networks import Network, check_batch
 from rdd_jax.objectives import trajectory_matching
 from rdd_jax.risk import mean, overall
-from rdd_jax.trajectory import Trajectory, between_snapshots
+from rdd_jax.snapshots import between_snapshots
+from rdd_jax.trajectory import Trajectory
 from rdd_jax.types import Data, Splits, Synthetic
 
 __all__ = ["MTT", "EndsOptions", "TracedOptions"]
@@ -78,16 +79,15 @@ class MTT(ByNetworks):
     def check(self) -> None:
         super().check()
         at = self.network
-        if at.snapshots is None:
-            raise InputError("mtt matches trainings on the real data: make some with `rdd train`, and give --snapshots")
         if at.taught:
             raise InputError(f"taught is {at.taught:g}, but mtt has no later network that could teach: leave it out")
         network = pieces.network_of(at, at.network, 2)
         check_batch(network, min(self.matching.net_batch, 2 * self.set.images))
 
     def check_data(self, splits: Splits) -> None:
+        if self.network.snapshots is None:
+            raise InputError("mtt matches trainings on the real data: make some with `rdd train`, and give --snapshots")
         super().check_data(splits)
-        assert self.network.snapshots is not None, "checked"
         kept, first, span = (
             SnapshotFolder(Path(self.network.snapshots)),
             self.network.snapshots_from,

@@ -22,7 +22,8 @@ from rdd_jax.evaluation import Evaluation, held_out, recipe_learner
 from rdd_jax.networks import NETWORKS, Network, check_images
 from rdd_jax.networks.recipes import NETWORK_FIELDS, network_by_recipe, sizes_of
 from rdd_jax.objectives import taught
-from rdd_jax.trajectory import Trajectory, at_snapshots
+from rdd_jax.snapshots import at_snapshots
+from rdd_jax.trajectory import Trajectory
 from rdd_jax.types import Data, Splits, Synthetic, centred_one_hot
 
 __all__ = ["ByNetworks", "NetworkOptions", "SnapshotOptions", "TrainingOptions", "as_distributions", "dsa_parts"]
@@ -126,7 +127,7 @@ class ByNetworks(Stepped):
             kept.load(self.network.snapshots_from)  # a damaged one is told now
 
     def from_snapshots(self, snapshots: Sequence[Any]) -> Trajectory:
-        """The networks of the steps, where these are given; see `trajectory.at_snapshots`."""
+        """The networks of the steps, where these are given; see `snapshots.at_snapshots`."""
         return at_snapshots(snapshots, with_last=self.network.taught > 0)
 
     def all_data(self) -> list[Evaluation]:
