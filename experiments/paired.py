@@ -2,6 +2,7 @@
 
     python -m experiments.paired run starts          # --init random, herding, kip; DM, FRePo, DSA
     python -m experiments.paired run risks           # DM at networks trained plainly, under RDD's risk, evenly
+    python -m experiments.paired run trajectories    # MTT by networks trained plainly, or evenly over the groups
     python -m experiments.paired table starts
 
 A cell ``COMPARISON/CASE/CHOICE/SEED`` is a run folder under ``runs/paired``, kept when it ends; the script can be
@@ -43,20 +44,34 @@ RISKS: dict[str, tuple[GroupOptions, RiskOptions, str]] = {
 }
 """Groups, risk over them, and what the recipe has beside: at DC's rate RDD's risk over 100 cells diverges."""
 
-EPOCHS, WIDTH = 5, 32
-"""Of the networks that are trained on the real data."""
+BY_NETWORKS: dict[str, dict[str, Any]] = {
+    "risks": {"method": "dm", "steps": 300, "lr": 5.0, "batch": 200, "siamese": "none"},
+    "trajectories": {"method": "mtt", "steps": 200, "net_lr": 0.06, "siamese": "none"},
+}
 
-COMPARISONS = {"starts": (STARTS, INITS), "risks": (COLOURS, tuple(RISKS))}
+WIDTH = 32
+TRAININGS = {
+    "risks": (f"dc,epochs=5,width={WIDTH}", 1),
+    "trajectories": (f"dc,epochs=4,width={WIDTH},learning_rate=0.04,momentum=0,weight_decay=0,schedule=constant", 4),
+}
+"""Of networks on the real data: the recipe, and how many of them."""
+
+COMPARISONS = {
+    "starts": (STARTS, INITS),
+    "risks": (COLOURS, tuple(RISKS)),
+    "trajectories": (COLOURS, ("plain", "even")),
+}
 
 
-def networks(case: str, risk: str, seed: int) -> Path:
+def networks(comparison: str, case: str, risk: str, seed: int) -> Path:
     """The networks trained on the data of the case under that risk, trained where they are not there."""
     from rdd_jax.app.training import train
 
-    out = FOLDER / "networks" / case / risk / str(seed)
+    out = FOLDER / "networks" / comparison / case / risk / str(seed)
     groups, over, more = RISKS[risk]
-    recipe = RealRecipeOptions(recipe=f"dc,epochs={EPOCHS},width={WIDTH}{more}")
-    train(Train(seed, out, DataOptions(**COLOURS[case]), recipe, groups, over))
+    recipe, count = TRAININGS[comparison]
+    training = RealRecipeOptions(recipe=recipe + more, networks=count)
+    train(Train(seed, out, DataOptions(**COLOURS[case]), training, groups, over))
     return out
 
 
@@ -64,10 +79,9 @@ def config_of(comparison: str, case: str, choice: str, seed: int) -> Method:
     if comparison == "starts":
         options = {**STARTS[case], **PHOTOGRAPHS, "init": choice}
     else:
-        snapshots = str(networks(case, choice, seed))
-        groups = {"grouping": "labels", "init_strata": "group"}
-        options = {"method": "dm", "steps": 300, "lr": 5.0, "batch": 200, "siamese": "none", "net_width": WIDTH}
-        options |= {**COLOURS[case], **groups, "snapshots": snapshots}
+        options = {**BY_NETWORKS[comparison], **COLOURS[case], "net_width": WIDTH}
+        options |= {"grouping": "labels", "init_strata": "group"}  # of the start, and of what DM matches
+        options["snapshots"] = str(networks(comparison, case, choice, seed))
     method, steps = options.pop("method"), options["steps"]
     return configured(
         method, ipc=10, seed=seed, checkpoint_every=steps, recipe="dc", seeds=1, baselines=False, **options
@@ -101,7 +115,7 @@ def _figures(report: dict[str, Any]) -> dict[str, float]:
 
 def table(comparison: str, seeds: int) -> None:
     """Prints the Markdown table of ``experiments/README.md``: in %, mean ± sample deviation over seeds."""
-    metrics = {"starts": ("accuracy", "cluster_min"), "risks": ("accuracy", "worst_group")}[comparison]
+    metrics = ("accuracy", "cluster_min" if comparison == "starts" else "worst_group")
     titles = [title for metric in metrics for title in (metric, "difference")]
     print(f"| | choice | seeds | {' | '.join(titles)} |\n|" + "---|" * (3 + len(titles)))
     found: dict[tuple[str, str], dict[int, dict[str, float]]] = {}
@@ -120,7 +134,7 @@ def table(comparison: str, seeds: int) -> None:
 
 def main(
     what: tyro.conf.Positional[Literal["run", "table"]],
-    comparison: tyro.conf.Positional[Literal["starts", "risks"]],
+    comparison: tyro.conf.Positional[Literal["starts", "risks", "trajectories"]],
     seeds: int = 3,
 ) -> None:
     """Runs the cells of a comparison, or shows what is there.
