@@ -79,11 +79,13 @@ WAYS: dict[str, dict[str, Any]] = {
     "dm at snapshots, characteristic": {**DM, "distance": "characteristic", "trained": "old"},
     "mtt": MTT,
     "mtt, four in a slot": {**MTT, **FOUR},
+    "mtt, from dm": {**MTT, "start": ("dm", 500)},
     "frepo": FREPO,
     "rfad": {"method": "rfad", "net_width": 64, "batch": 256},
     "rcig": {"method": "rcig", "net_width": 64, "norm": "none", "batch": 256, "net_pool": 4},
 }
-"""One change at a time from ``dm``; ``trained``: at snapshots of one of the `TRAININGS`."""
+"""One change at a time from ``dm``; ``trained``: at snapshots of one of the `TRAININGS`; ``start``: the set that another
+way has after so many steps, whose time is told apart."""
 
 WARM, TIMED = 10, 30
 """Steps before the pace is taken, the compiling ones among them, and steps that it is taken of."""
@@ -102,6 +104,10 @@ def snapshots(training: str, seed: int) -> Path:
 def config_of(way: str, ipc: int, seed: int, steps: int, networks: int, lr: float | None = None) -> Method:
     options = {key: value for key, value in WAYS[way].items() if key != "method"}
     options |= {} if lr is None else {"lr": lr}
+    if "start" in options:
+        other, after = options.pop("start")
+        run([other], ipc, (), after, None, seed + 1, networks)
+        options["init"] = str(folder_of(other, ipc, f"{after}-steps", seed))
     if "trained" in options:
         options["snapshots"] = str(snapshots(options.pop("trained"), seed))
     return configured(
@@ -145,7 +151,12 @@ def cells(
             taken = steps if budget is None else max(1, round(60 * budget / pace(way, ipc)))
             assert taken is not None
             for seed in range(seeds):
-                yield way, taken, seed, FOLDER / str(ipc) / way / f"{name}{rate}" / str(seed)
+                yield way, taken, seed, folder_of(way, ipc, f"{name}{rate}", seed)
+
+
+def folder_of(way: str, ipc: int, length: str, seed: int) -> Path:
+    """Of a cell; ``length`` names its minutes or steps, and a rate that is not the way's."""
+    return FOLDER / str(ipc) / way / length / str(seed)
 
 
 def run(
