@@ -84,8 +84,8 @@ WAYS: dict[str, dict[str, Any]] = {
     "rfad": {"method": "rfad", "net_width": 64, "batch": 256},
     "rcig": {"method": "rcig", "net_width": 64, "norm": "none", "batch": 256, "net_pool": 4},
 }
-"""One change at a time from ``dm``; ``trained``: at snapshots of one of the `TRAININGS`; ``start``: the set that another
-way has after so many steps, whose time is told apart."""
+"""One change at a time from ``dm``; ``trained``: at snapshots of one of the `TRAININGS`; ``start``: the set that
+another way has after so many steps, whose time is told apart."""
 
 WARM, TIMED = 10, 30
 """Steps before the pace is taken, the compiling ones among them, and steps that it is taken of."""
