@@ -42,6 +42,7 @@ class TracedOptions(NetworkOptions):
     """The network of the trainings."""
 
     snapshots_from: Annotated[int, count("the first epoch at which stretches begin; 0: random weights", least=0)] = 0
+    snapshots_to: Annotated[int | None, count("the last epoch at which they end; unset: the training's")] = None
 
 
 @dataclass(frozen=True)
@@ -88,14 +89,15 @@ class MTT(ByNetworks):
         if self.network.snapshots is None:
             raise InputError("mtt matches trainings on the real data: make some with `rdd train`, and give --snapshots")
         super().check_data(splits)
-        kept, first, span = (
-            SnapshotFolder(Path(self.network.snapshots)),
-            self.network.snapshots_from,
-            self.matching.span,
-        )
-        if first + span > (epochs := len(kept.report()["snapshots"]) - 1):
+        at, kept = self.network, SnapshotFolder(Path(self.network.snapshots))
+        epochs = len(kept.report()["snapshots"]) - 1
+        last = epochs if at.snapshots_to is None else at.snapshots_to
+        if last > epochs:
+            raise InputError(f"snapshots_to is {last}, but {str(kept.folder)!r} has {epochs} epochs: lower it")
+        if at.snapshots_from + self.matching.span > last:
             raise InputError(
-                f"span is {span} from epoch {first} on, but {str(kept.folder)!r} has {epochs} epochs: lower span"
+                f"span is {self.matching.span} from epoch {at.snapshots_from} on, but epoch {last} of "
+                f"{str(kept.folder)!r} is the last: lower span"
             )
         if self.groups.robust and not kept.robust:
             raise InputError(
@@ -115,4 +117,6 @@ class MTT(ByNetworks):
         return overall(mean)
 
     def from_snapshots(self, snapshots: Sequence[Any]) -> Trajectory:
-        return between_snapshots(snapshots, self.matching.span)
+        at = self.network
+        last = None if at.snapshots_to is None else at.snapshots_to - at.snapshots_from + 1
+        return between_snapshots(snapshots[:last], self.matching.span)
