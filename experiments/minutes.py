@@ -60,7 +60,7 @@ PLAIN_RDD = {
     "lr": 1.0,
     "schedule": "cosine",
 }
-MTT = {"method": "mtt", "net_width": 64, "net_batch": 100, "net_lr": 0.06, "trained": "traced"}
+MTT = {"method": "mtt", "net_width": 64, "net_batch": 100, "net_lr": 0.06, "trained": "traced", "snapshots_to": 3}
 FOUR = {"parameterisation": "multi-formation"}
 WAYS: dict[str, dict[str, Any]] = {
     "dsa": {"method": "dsa"},

@@ -396,7 +396,11 @@ def test_trajectories_that_cannot_be_matched_are_refused(here, tmp_path, capsys)
 
     assert "make some with `rdd train`, and give --snapshots" in refused()
     assert "mtt has no later network that could teach" in refused("--snapshots", "kept", "--taught", "1")
-    assert "kept' has 3 epochs: lower span" in refused("--snapshots", "kept", "--span", "2", "--snapshots-from", "2")
+    assert "kept' is the last: lower span" in refused("--snapshots", "kept", "--span", "2", "--snapshots-from", "2")
+    assert "span is 2 from epoch 0 on, but epoch 1" in refused(
+        "--snapshots", "kept", "--span", "2", "--snapshots-to", "1"
+    )
+    assert "snapshots_to is 4, but" in refused("--snapshots", "kept", "--snapshots-to", "4")
     assert "trained without groups: train others with `rdd train --grouping discovered`" in refused(
         "--snapshots", "kept", "--robust"
     )
