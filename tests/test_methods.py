@@ -124,6 +124,7 @@ def test_a_short_run_of_every_method_ends_above_its_start(way, tmp_path, request
         "mode",
         "groups_from",
         "snapshots",
+        "snapshots_to",
     }  # found out, or none
 
 
