@@ -41,7 +41,8 @@ FIGURE = Path("experiments/figures/minutes.png")
 TRAININGS = {
     "old": ("dsa,epochs=20", 1),
     "young": ("dsa,epochs=4", 1),
-    "traced": ("dsa,epochs=6,width=64,learning_rate=0.04,momentum=0,weight_decay=0,schedule=constant", 8),
+    "traced": ("dsa,epochs=3,learning_rate=0.04,momentum=0,weight_decay=0,schedule=constant", 4),
+    "traced, narrow": ("dsa,epochs=6,width=64,learning_rate=0.04,momentum=0,weight_decay=0,schedule=constant", 8),
 }
 """Of networks on the real data: the recipe, and how many of them."""
 
@@ -60,7 +61,8 @@ PLAIN_RDD = {
     "lr": 1.0,
     "schedule": "cosine",
 }
-MTT = {"method": "mtt", "net_width": 64, "net_batch": 100, "net_lr": 0.06, "trained": "traced", "snapshots_to": 3}
+MTT = {"method": "mtt", "net_batch": 100, "net_lr": 0.06, "trained": "traced"}
+NARROW_MTT = {**MTT, "trained": "traced, narrow", "net_width": 64, "snapshots_to": 3}
 FOUR = {"parameterisation": "multi-formation"}
 WAYS: dict[str, dict[str, Any]] = {
     "dsa": {"method": "dsa"},
@@ -80,6 +82,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "mtt": MTT,
     "mtt, four in a slot": {**MTT, **FOUR},
     "mtt, from dm": {**MTT, "start": ("dm", 500)},
+    "mtt, narrow, from dm": {**NARROW_MTT, "start": ("dm", 500)},
     "frepo": FREPO,
     "rfad": {"method": "rfad", "net_width": 64, "batch": 256},
     "rcig": {"method": "rcig", "net_width": 64, "norm": "none", "batch": 256, "net_pool": 4},

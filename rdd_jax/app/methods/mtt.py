@@ -52,7 +52,7 @@ class EndsOptions(SiameseOptions):
     span: Annotated[int, count("epochs of the training on the real data that are to be matched")] = 1
     net_steps: Annotated[int, count("steps of the training on the set that are to match them")] = 10
     net_batch: Annotated[int, count("synthetic images a training step")] = 256
-    net_lr: Annotated[float, number("its learning rate (SGD)")] = 0.04
+    net_lr: Annotated[float, number("its learning rate (SGD)")] = 0.06
 
 
 @dataclass(frozen=True)
