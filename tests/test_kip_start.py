@@ -25,6 +25,8 @@ SMALL = {
     "steps": 20,
     "checkpoint_every": 10,
     "init": "kip",
+    "siamese": "none",
+    "recipe": "dc,network=mlp,width=16,epochs=2",
     "init_steps": 20,
 }
 CONFIG = configured("dm", **SMALL)
