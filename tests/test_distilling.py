@@ -198,6 +198,7 @@ EVALUATED = {
         **TINY | LEARNERS,
         net_depth=1,
         net_width=4,
+        siamese="none",
         parameterisation="multi-formation",
         recipe=f"{RECIPE},augment=crop,norm=batch",
     ),

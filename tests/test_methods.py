@@ -56,7 +56,7 @@ WAYS = {
         "parameterisation": "multi-formation",
     },
     "dm, by importance": {"sampler": "stratified+importance"},
-    "mtt": {"snapshots": "traced", "lr": 0.1, "net_lr": 0.1, "span": 2},
+    "mtt": {"snapshots": "traced", "siamese": "crop", "lr": 0.1, "net_lr": 0.1, "span": 2},
     "frepo": {"lr": 0.2, "net_pool": 2, "net_lr": 0.01, **CONVNET},
     "frepo, robust": {"lr": 0.2, "shift": "two-colours", "robust": True, "grouping": "labels", "labels": "fixed"}
     | CONVNET,
