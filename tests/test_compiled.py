@@ -48,8 +48,8 @@ def of(compilations, name):
 @pytest.mark.parametrize("seeds", [2, 4])
 def test_a_run_compiles_its_steps_once_and_its_networks_once(seeds, own, tmp_path, compilations):
     recipe = f"dc,network=mlp,width={20 + seeds},steps=4"  # a network that no other test has
-    words = f"distill dm --data {own} --ipc 2 --steps 60 --checkpoint-every 20 --batch 8 --network mlp --net-width 5 --siamese none"
-    words += f" --seeds {seeds} --recipe {recipe} --seed {seeds} --out {tmp_path / 'run'}"
+    words = f"distill dm --data {own} --ipc 2 --steps 60 --checkpoint-every 20 --batch 8 --network mlp --net-width 5"
+    words += f" --siamese none --seeds {seeds} --recipe {recipe} --seed {seeds} --out {tmp_path / 'run'}"
     assert main(words.split()) == 0
     # Networks: all seeds on the set, and one at a time: validations, and the baselines.
     counts = {name: of(compilations, name) for name in ("advance", "_train", "_apply")}

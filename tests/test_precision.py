@@ -188,8 +188,8 @@ def own(tmp_path_factory):
 
 
 def distil(own, out, *more, steps):
-    words = f"distill dm --data {own} --ipc 1 --steps {steps} --batch 8 --network mlp --net-width 16 --siamese none --seeds 1"
-    words += f" --recipe dc,network=mlp,width=16,epochs=2 --no-baselines --out {out}"
+    words = f"distill dm --data {own} --ipc 1 --steps {steps} --batch 8 --network mlp --net-width 16 --seeds 1"
+    words += f" --siamese none --recipe dc,network=mlp,width=16,epochs=2 --no-baselines --out {out}"
     return main([*words.split(), *more])
 
 
