@@ -82,6 +82,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "mtt": MTT,
     "mtt, four in a slot": {**MTT, **FOUR},
     "mtt, from dm": {**MTT, "start": ("dm", 500)},
+    "mtt, missed, from dm": {**MTT, "distance": "missed", "start": ("dm", 500)},
     "mtt, narrow, from dm": {**NARROW_MTT, "start": ("dm", 500)},
     "frepo": FREPO,
     "rfad": {"method": "rfad", "net_width": 64, "batch": 256},

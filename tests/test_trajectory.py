@@ -15,7 +15,13 @@ from rdd_jax.distill import compose
 from rdd_jax.errors import InputError
 from rdd_jax.networks import convnet, mlp
 from rdd_jax.networks.training import Training, cross_entropy
-from rdd_jax.objectives import distribution_matching, gradient_matching, trajectory_matching
+from rdd_jax.objectives import (
+    angle,
+    distribution_matching,
+    gradient_matching,
+    missed,
+    trajectory_matching,
+)
 from rdd_jax.sampling import stratified, uniform
 from rdd_jax.types import Batch, Examples, Losses, Synthetic, centred_one_hot
 
@@ -311,6 +317,24 @@ def test_the_distance_of_trajectories_and_its_gradient_are_those_of_the_steps_on
     for slope, steep in zip(slopes, theirs, strict=True):
         assert np.abs(steep).max() > 0
         np.testing.assert_allclose(slope, steep, rtol=1e-3, atol=1e-6)
+
+
+def test_the_angle_does_not_look_at_lengths_and_has_a_gradient_where_nothing_moved():
+    rng = np.random.default_rng(0)
+    a, b = ({"w": jnp.asarray(rng.standard_normal((3, 2)), jnp.float32), "b": jnp.ones(2)} for _ in range(2))
+    moved, asked = (np.asarray(jax.flatten_util.ravel_pytree(x)[0], np.float64) for x in (a, b))
+    expected = 1 - moved @ asked / np.linalg.norm(moved) / np.linalg.norm(asked)
+    for times in (1e-4, 1.0, 1e4):
+        longer = jax.tree.map(lambda leaf, times=times: times * leaf, a)
+        np.testing.assert_allclose(angle(longer, b), expected, rtol=1e-5)
+        # The best multiple misses by 1 less the square of the cosine.
+        best = moved @ asked / (moved @ moved) / times
+        np.testing.assert_allclose(
+            missed(jax.tree.map(lambda leaf, best=best: best * leaf, longer), b), 1 - (1 - expected) ** 2, rtol=1e-4
+        )
+    still = jax.tree.map(jnp.zeros_like, a)
+    assert angle(still, b) == 1
+    assert np.isfinite(leaves(jax.grad(angle)(still, b))).all()
 
 
 def test_a_set_that_leads_where_the_real_training_led_is_at_no_distance():

@@ -27,11 +27,13 @@ from rdd_jax.objectives.kip import kip, kip_solved
 from rdd_jax.objectives.regression import feature_regression, on_features
 from rdd_jax.objectives.tangents import on_tangents
 from rdd_jax.objectives.taught import taught
-from rdd_jax.objectives.trajectories import trajectory_matching
+from rdd_jax.objectives.trajectories import ENDS, angle, missed, trajectory_matching
 
 __all__ = [
     "DISTANCES",
+    "ENDS",
     "Objective",
+    "angle",
     "characteristic",
     "cosine",
     "distribution_matching",
@@ -40,6 +42,7 @@ __all__ = [
     "kip",
     "kip_solved",
     "means",
+    "missed",
     "on_features",
     "on_tangents",
     "squared",

@@ -1,11 +1,12 @@
 """Matching trajectories: a training on the set is to end where a training on the real data did."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from rdd_jax.augment import none
 from rdd_jax.contracts import Augment, Objective
@@ -14,16 +15,47 @@ from rdd_jax.networks import Network, check_batch
 from rdd_jax.networks.training import cross_entropy
 from rdd_jax.types import Batch, Losses, PRNGKey, Synthetic
 
-__all__ = ["trajectory_matching"]
+__all__ = ["ENDS", "angle", "missed", "trajectory_matching"]
+
+Distance = Callable[[Any, Any], Array]
+"""``distance(moved, asked) -> scalar`` of two changes of all weights."""
+
+
+def missed(moved: Any, asked: Any) -> Float[Array, ""]:
+    r"""MTT's :math:`\|m - a\|^2 / \|a\|^2`: 1 where nothing has moved, more where too much has."""
+    return _squared(optax.tree.sub(moved, asked)) / _squared(asked)
+
+
+def angle(moved: Any, asked: Any) -> Float[Array, ""]:
+    r"""One less the cosine, :math:`1 - \langle m, a\rangle / (\|m\| \|a\|)`: how far does not matter, only where to.
+
+    Ours. Where the rate of the training on the set is much too low or too high for the stretch, `missed` makes
+    images strange to bring the lengths together; 1 less the square of the cosine is what it would be at the best
+    multiple of :math:`m`.
+    """
+    lengths = jnp.sqrt(jnp.maximum(_squared(moved) * _squared(asked), 1e-36))  # with a gradient where nothing has moved
+    return 1 - optax.tree.vdot(moved, asked) / lengths
+
+
+def _squared(a: Any) -> Array:
+    return optax.tree.norm(a, squared=True)
+
+
+ENDS: dict[str, Distance] = {"missed": missed, "angle": angle}
 
 
 def trajectory_matching(
-    network: Network, steps: int, rate: int | float, batch: int = 256, augment: Augment = none
+    network: Network,
+    steps: int,
+    rate: int | float,
+    batch: int = 256,
+    augment: Augment = none,
+    distance: Distance = missed,
 ) -> Objective:
     r"""How far a training on the set, from where a stretch of a training on real data begins, is from where it ends.
 
     .. math::
-        l = \frac{\|\theta_N - \theta^*\|^2}{\|\theta_0 - \theta^*\|^2}, \qquad
+        l = d(\theta_N - \theta_0, \theta^* - \theta_0), \qquad
         \theta_{i+1} = \theta_i - \alpha \nabla_\theta \tfrac{1}{|B_i|} \sum_{j \in B_i} \ell(f(a(s_j); \theta_i), y_j)
 
     with the two ends :math:`\theta_0, \theta^*` of the stretch, which `snapshots.between_snapshots` gives, and the
@@ -36,6 +68,7 @@ def trajectory_matching(
       steps: ``N``, at ``rate`` :math:`\alpha`.
       batch: images of a step, all where the set has no more.
       augment: of the images of a step.
+      distance: `missed` or `angle`.
 
     Raises:
       InputError: ``steps < 1``, ``batch < 1``, a rate that is not positive; when traced, batch statistics of one image.
@@ -65,12 +98,7 @@ def trajectory_matching(
 
         on = lambda weights, key: (one(weights, synthetic.images, labels, key), None)  # noqa: E731
         reached, _ = jax.lax.scan(on, start, jax.random.split(key, steps))
-        value = _squared(reached, end) / _squared(start, end)
+        value = distance(optax.tree.sub(reached, start), optax.tree.sub(end, start))
         return Losses(value[None], jnp.zeros(1, jnp.int32), jnp.ones(1), group_count=1)
 
     return objective
-
-
-def _squared(a: Any, b: Any) -> Array:
-    """The squared distance of two sets of weights."""
-    return optax.tree.norm(optax.tree.sub(a, b), squared=True)

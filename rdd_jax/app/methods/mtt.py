@@ -1,9 +1,10 @@
 """MTT: a training on the set is to take a network where a training on the real data took it.
 
 Cazenavette, Wang, Torralba, Efros & Zhu 2022, *Dataset Distillation by Matching Training Trajectories*. Published are
-5,000 steps, a hundred trainings on the real data, and a rate of the training on the set that is learned. The trainings
-are those of `rdd train`, made once. Where they are under a robust risk over groups, the set leads networks where that
-risk leads them, though no real image is looked at; that use is ours.
+5,000 steps, a hundred trainings on the real data, a rate of the training on the set that is learned, and the distance
+``missed``; here the rate is given, and the direction alone is matched. The trainings are those of `rdd train`, made
+once. Where they are under a robust risk over groups, the set leads networks where that risk leads them, though no real
+image is looked at; that use is ours.
 """
 
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from typing import Annotated, Any, ClassVar
 from rdd_jax.app import pieces
 from rdd_jax.app.methods.matching import MatchingSetOptions, SiameseOptions, siamese_of
 from rdd_jax.app.methods.networked import ByNetworks, NetworkOptions, as_distributions, dsa_parts
-from rdd_jax.app.options import count, number
+from rdd_jax.app.options import count, number, one_of
 from rdd_jax.app.sections import (
     BatchOptions,
     DataOptions,
@@ -28,7 +29,7 @@ from rdd_jax.app.snapshot_folder import SnapshotFolder
 from rdd_jax.contracts import Objective, Risk
 from rdd_jax.errors import InputError
 from rdd_jax.networks import Network, check_batch
-from rdd_jax.objectives import trajectory_matching
+from rdd_jax.objectives import ENDS, trajectory_matching
 from rdd_jax.risk import mean, overall
 from rdd_jax.snapshots import between_snapshots
 from rdd_jax.trajectory import Trajectory
@@ -49,6 +50,7 @@ class TracedOptions(NetworkOptions):
 class EndsOptions(SiameseOptions):
     """The training on the set, and the stretch of the real one whose end it is to reach."""
 
+    distance: Annotated[str, one_of(ENDS, "of where they end: as published, or by direction alone")] = "angle"
     span: Annotated[int, count("epochs of the training on the real data that are to be matched")] = 1
     net_steps: Annotated[int, count("steps of the training on the set that are to match them")] = 10
     net_batch: Annotated[int, count("synthetic images a training step")] = 256
@@ -111,7 +113,7 @@ class MTT(ByNetworks):
     def objective(self, network: Network) -> Objective:
         at = self.matching
         augment = siamese_of(at.siamese, shared=False)
-        return trajectory_matching(network, at.net_steps, at.net_lr, at.net_batch, augment)
+        return trajectory_matching(network, at.net_steps, at.net_lr, at.net_batch, augment, ENDS[at.distance])
 
     def across(self) -> Risk:
         return overall(mean)
