@@ -132,6 +132,11 @@ class SnapshotFolder:
             raise InputError(f"{str(self.folder / 'report.json')!r} is no report of a training: train again")
         return values
 
+    @property
+    def epochs(self) -> int:
+        """Of a training that has ended; raises as `report`."""
+        return len(self.report()["snapshots"]) - 1
+
     def check_network(self, asked: Mapping[str, Any], first: int) -> None:
         """Raises `InputError` where the networks are others than ``asked``, or there are none from epoch ``first``."""
         report = self.report()
@@ -142,9 +147,8 @@ class SnapshotFolder:
                     f"the snapshots in {str(self.folder)!r} are of a network whose {name} is {value}, not "
                     f"{asked.get(name)}: add --{flag} {value}"
                 )
-        epochs = len(report["snapshots"]) - 1
-        if first > epochs:
-            raise InputError(f"snapshots_from is {first}, but {str(self.folder)!r} has {epochs} epochs: lower it")
+        if first > self.epochs:
+            raise InputError(f"snapshots_from is {first}, but {str(self.folder)!r} has {self.epochs} epochs: lower it")
 
     def check_data(self, preprocess: str, zca_reg: float, fingerprint: str) -> None:
         """Raises `InputError` where the networks were trained on other data, or on data in another space."""

@@ -12,8 +12,8 @@ from rdd_jax.augment import none
 from rdd_jax.contracts import Augment, Objective
 from rdd_jax.errors import InputError, at_least
 from rdd_jax.networks import Network, check_batch
-from rdd_jax.networks.training import cross_entropy
-from rdd_jax.types import Batch, Losses, PRNGKey, Synthetic
+from rdd_jax.networks.training import mean_loss, update
+from rdd_jax.types import Batch, Losses, PRNGKey, Synthetic, Training
 
 __all__ = ["ENDS", "angle", "missed", "trajectory_matching"]
 
@@ -77,6 +77,7 @@ def trajectory_matching(
     at_least("batch", batch, 1)
     if rate <= 0:
         raise InputError(f"rate is {rate}: it must be positive")
+    loss, optimizer = mean_loss(network), optax.sgd(rate)
 
     def objective(key: PRNGKey, model: Any, synthetic: Synthetic, batch_of_real: Batch) -> Losses:
         start, end = model
@@ -84,21 +85,17 @@ def trajectory_matching(
         check_batch(network, min(batch, size))
         labels = synthetic.labels + 1 / synthetic.labels.shape[1]
 
-        def loss(weights: Any, images: Array, labels: Array) -> Array:
-            return jnp.mean(cross_entropy(network.apply(weights, images), labels))
-
         @jax.checkpoint
-        def one(weights: Any, images: Array, labels: Array, key: PRNGKey) -> Any:
+        def one(training: Training, images: Array, labels: Array, key: PRNGKey) -> Training:
             draw_key, augment_key = jax.random.split(key)
             if batch < size:
                 drawn = jax.random.permutation(draw_key, size)[:batch]
                 images, labels = images[drawn], labels[drawn]
-            slope = jax.grad(loss)(weights, augment(augment_key, images), labels)
-            return jax.tree.map(lambda weight, slope: weight - rate * slope, weights, slope)
+            return update(loss, optimizer, training, augment(augment_key, images), labels)
 
-        on = lambda weights, key: (one(weights, synthetic.images, labels, key), None)  # noqa: E731
-        reached, _ = jax.lax.scan(on, start, jax.random.split(key, steps))
-        value = distance(optax.tree.sub(reached, start), optax.tree.sub(end, start))
+        on = lambda training, key: (one(training, synthetic.images, labels, key), None)  # noqa: E731
+        reached, _ = jax.lax.scan(on, Training(start, optimizer.init(start)), jax.random.split(key, steps))
+        value = distance(optax.tree.sub(reached.variables, start), optax.tree.sub(end, start))
         return Losses(value[None], jnp.zeros(1, jnp.int32), jnp.ones(1), group_count=1)
 
     return objective

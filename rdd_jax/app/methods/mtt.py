@@ -84,15 +84,14 @@ class MTT(ByNetworks):
         at = self.network
         if at.taught:
             raise InputError(f"taught is {at.taught:g}, but mtt has no later network that could teach: leave it out")
-        network = pieces.network_of(at, at.network, 2)
-        check_batch(network, min(self.matching.net_batch, 2 * self.set.images))
+        check_batch(pieces.network_of(at, at.network, 2), self.matching.net_batch)
 
     def check_data(self, splits: Splits) -> None:
         if self.network.snapshots is None:
             raise InputError("mtt matches trainings on the real data: make some with `rdd train`, and give --snapshots")
         super().check_data(splits)
         at, kept = self.network, SnapshotFolder(Path(self.network.snapshots))
-        epochs = len(kept.report()["snapshots"]) - 1
+        epochs = kept.epochs
         last = epochs if at.snapshots_to is None else at.snapshots_to
         if last > epochs:
             raise InputError(f"snapshots_to is {last}, but {str(kept.folder)!r} has {epochs} epochs: lower it")
