@@ -50,7 +50,7 @@ class TracedOptions(NetworkOptions):
 class EndsOptions(SiameseOptions):
     """The training on the set, and the stretch of the real one whose end it is to reach."""
 
-    distance: Annotated[str, one_of(ENDS, "of where they end: as published, or by direction alone")] = "angle"
+    distance: Annotated[str, one_of(ENDS, "of where they end: that of MTT, or of the direction alone")] = "angle"
     span: Annotated[int, count("epochs of the training on the real data that are to be matched")] = 1
     net_steps: Annotated[int, count("steps of the training on the set that are to match them")] = 10
     net_batch: Annotated[int, count("synthetic images a training step")] = 256
