@@ -296,11 +296,14 @@ def apart(a, b):
     return jnp.sum((jax.flatten_util.ravel_pytree(a)[0] - jax.flatten_util.ravel_pytree(b)[0]) ** 2)
 
 
-def test_the_distance_of_trajectories_and_its_gradient_are_those_of_the_steps_one_by_one():
-    synthetic, data = problem()
+def dim(images):
+    return 0.5 * images
+
+
+def by_distance(synthetic, data, **given):
+    """Ours as a function of the images and labels of the set, and the ends of the stretch."""
     start, end = (NETWORK.init(jax.random.key(seed), synthetic.images[:1]) for seed in (1, 2))
-    dim = lambda images: 0.5 * images  # noqa: E731
-    objective = trajectory_matching(NETWORK, 3, 0.2, augment=lambda key, images: dim(images))
+    objective = trajectory_matching(NETWORK, 3, 0.2, augment=lambda key, images: dim(images), **given)
     batch = Batch(data.images, data.labels, data.groups, jnp.ones(len(data.labels)), group_count=data.group_count)
 
     def ours(images, labels):
@@ -308,15 +311,46 @@ def test_the_distance_of_trajectories_and_its_gradient_are_those_of_the_steps_on
         assert losses.group_count == 1
         return losses.value.sum()
 
+    return ours, start, end
+
+
+def check_slopes(slopes, theirs):
+    for slope, steep in zip(slopes, theirs, strict=True):
+        assert np.abs(steep).max() > 0
+        np.testing.assert_allclose(slope, steep, rtol=1e-3, atol=1e-6)
+
+
+def test_the_distance_of_trajectories_and_its_gradient_are_those_of_the_steps_one_by_one():
+    synthetic, data = problem()
+    ours, start, end = by_distance(synthetic, data)
+
     def expected(images, labels):
         return apart(ends(3, 0.2, dim(images), labels, start), end) / apart(start, end)
 
     at = synthetic.images, synthetic.labels
     (found, slopes), (wanted, theirs) = (jax.jit(jax.value_and_grad(f, (0, 1)))(*at) for f in (ours, expected))
     np.testing.assert_allclose(found, wanted, rtol=1e-5)
-    for slope, steep in zip(slopes, theirs, strict=True):
-        assert np.abs(steep).max() > 0
-        np.testing.assert_allclose(slope, steep, rtol=1e-3, atol=1e-6)
+    check_slopes(slopes, theirs)
+
+
+def test_not_unrolled_the_value_is_the_same_and_every_step_is_asked_by_itself():
+    synthetic, data = problem()
+    ours, start, end = by_distance(synthetic, data, unrolled=False)
+    at = synthetic.images, synthetic.labels
+    reached = [ends(steps, 0.2, dim(at[0]), at[1], start) for steps in range(4)]
+    np.testing.assert_allclose(ours(*at), apart(reached[3], end) / apart(start, end), rtol=1e-5)
+    pull = jax.grad(lambda weights: apart(weights, end) / apart(start, end))(reached[3])
+
+    def pushed(images, labels):
+        """By how much one step from each of the weights goes against what is asked, to first order."""
+        steps = [ends(1, 0.2, dim(images), labels, weights) for weights in reached[:3]]
+        return sum(jnp.vdot(jax.flatten_util.ravel_pytree(step)[0], pull_flat) for step in steps)
+
+    pull_flat = jax.flatten_util.ravel_pytree(pull)[0]
+    slopes, theirs = (jax.jit(jax.grad(f, (0, 1)))(*at) for f in (ours, pushed))
+    check_slopes(slopes, theirs)
+    unrolled = jax.grad(by_distance(synthetic, data)[0])(*at)
+    assert np.abs(unrolled - slopes[0]).max() > 0.01 * np.abs(unrolled).max()
 
 
 def test_the_angle_does_not_look_at_lengths_and_has_a_gradient_where_nothing_moved():

@@ -12,8 +12,8 @@ from rdd_jax.augment import none
 from rdd_jax.contracts import Augment, Objective
 from rdd_jax.errors import InputError, at_least
 from rdd_jax.networks import Network, check_batch
-from rdd_jax.networks.training import mean_loss, update
-from rdd_jax.types import Batch, Losses, PRNGKey, Synthetic, Training
+from rdd_jax.networks.training import mean_loss
+from rdd_jax.types import Batch, Losses, PRNGKey, Synthetic
 
 __all__ = ["ENDS", "angle", "missed", "trajectory_matching"]
 
@@ -51,6 +51,7 @@ def trajectory_matching(
     batch: int = 256,
     augment: Augment = none,
     distance: Distance = missed,
+    unrolled: bool = True,
 ) -> Objective:
     r"""How far a training on the set, from where a stretch of a training on real data begins, is from where it ends.
 
@@ -59,16 +60,28 @@ def trajectory_matching(
         \theta_{i+1} = \theta_i - \alpha \nabla_\theta \tfrac{1}{|B_i|} \sum_{j \in B_i} \ell(f(a(s_j); \theta_i), y_j)
 
     with the two ends :math:`\theta_0, \theta^*` of the stretch, which `snapshots.between_snapshots` gives, and the
-    cross-entropy :math:`\ell`. The gradient goes through all ``N`` steps, each of which is taken anew on the way back:
-    what is held is one set of weights a step. Cazenavette et al. 2022, *Dataset Distillation by Matching Training
-    Trajectories*, who go through the set batch by batch and learn the rate; here batches are drawn, each without
-    replacement, and the rate is given. Real images have no part in it: the one loss is of the whole set.
+    cross-entropy :math:`\ell`. Cazenavette et al. 2022, *Dataset Distillation by Matching Training Trajectories*, who go
+    through the set batch by batch and learn the rate; here batches are drawn, each without replacement, and the rate is
+    given. Real images have no part in it: the one loss is of the whole set.
+
+    Theirs is ``unrolled``: the gradient with respect to the set goes through the weights, too. By the chain rule it is
+    then a sum of products of up to :math:`N - 1` factors :math:`I - \alpha \nabla^2_\theta \ell`, which grow and lose
+    their meaning where :math:`\alpha` is more than 2 over the curvature. Ours, where it is not: the
+    :math:`\theta_i` are held as they are,
+
+    .. math::
+        \frac{dl}{ds} = -\alpha \sum_i \nabla_s \langle \nabla_\theta \ell_i(\theta_i; s), v \rangle, \qquad
+        v = \nabla_{\theta_N} l ,
+
+    the truncation of the chain to single steps: every step is to push where the whole should have gone. The value is the
+    same, and a step is cheaper. Either way a step is taken anew on the way back: what is held is one set of weights each.
 
     Args:
       steps: ``N``, at ``rate`` :math:`\alpha`.
       batch: images of a step, all where the set has no more.
       augment: of the images of a step.
       distance: `missed` or `angle`.
+      unrolled: whether the gradient goes through the weights.
 
     Raises:
       InputError: ``steps < 1``, ``batch < 1``, a rate that is not positive; when traced, batch statistics of one image.
@@ -77,7 +90,7 @@ def trajectory_matching(
     at_least("batch", batch, 1)
     if rate <= 0:
         raise InputError(f"rate is {rate}: it must be positive")
-    loss, optimizer = mean_loss(network), optax.sgd(rate)
+    loss = mean_loss(network)
 
     def objective(key: PRNGKey, model: Any, synthetic: Synthetic, batch_of_real: Batch) -> Losses:
         start, end = model
@@ -86,16 +99,19 @@ def trajectory_matching(
         labels = synthetic.labels + 1 / synthetic.labels.shape[1]
 
         @jax.checkpoint
-        def one(training: Training, images: Array, labels: Array, key: PRNGKey) -> Training:
+        def slope(weights: Any, images: Array, labels: Array, key: PRNGKey) -> Any:
             draw_key, augment_key = jax.random.split(key)
             if batch < size:
                 drawn = jax.random.permutation(draw_key, size)[:batch]
                 images, labels = images[drawn], labels[drawn]
-            return update(loss, optimizer, training, augment(augment_key, images), labels)
+            return jax.grad(loss)(weights, augment(augment_key, images), labels)
 
-        on = lambda training, key: (one(training, synthetic.images, labels, key), None)  # noqa: E731
-        reached, _ = jax.lax.scan(on, Training(start, optimizer.init(start)), jax.random.split(key, steps))
-        value = distance(optax.tree.sub(reached.variables, start), optax.tree.sub(end, start))
+        def one(weights: Any, key: PRNGKey) -> tuple[Any, None]:
+            at = weights if unrolled else jax.lax.stop_gradient(weights)
+            return optax.tree.add_scale(weights, -rate, slope(at, synthetic.images, labels, key)), None
+
+        reached, _ = jax.lax.scan(one, start, jax.random.split(key, steps))
+        value = distance(optax.tree.sub(reached, start), optax.tree.sub(end, start))
         return Losses(value[None], jnp.zeros(1, jnp.int32), jnp.ones(1), group_count=1)
 
     return objective

@@ -1,8 +1,9 @@
 """MTT: a training on the set is to take a network where a training on the real data took it.
 
 Cazenavette, Wang, Torralba, Efros & Zhu 2022, *Dataset Distillation by Matching Training Trajectories*. Published are
-5,000 steps, a hundred trainings on the real data, a rate of the training on the set that is learned, and the distance
-``missed``; here the rate is given, and the direction alone is matched. The trainings are those of `rdd train`, made
+5,000 steps, a hundred trainings on the real data, a rate of the training on the set that is learned, the distance
+``missed`` and the ``unrolled`` gradient; here the rate is given, the direction alone is matched, and the gradient is that
+of single steps. The trainings are those of `rdd train`, made
 once. Where they are under a robust risk over groups, the set leads networks where that risk leads them, though no real
 image is looked at; that use is ours.
 """
@@ -15,7 +16,7 @@ from typing import Annotated, Any, ClassVar
 from rdd_jax.app import pieces
 from rdd_jax.app.methods.matching import MatchingSetOptions, SiameseOptions, siamese_of
 from rdd_jax.app.methods.networked import ByNetworks, NetworkOptions, as_distributions, dsa_parts
-from rdd_jax.app.options import count, number, one_of
+from rdd_jax.app.options import count, flag, number, one_of
 from rdd_jax.app.sections import (
     BatchOptions,
     DataOptions,
@@ -55,6 +56,7 @@ class EndsOptions(SiameseOptions):
     net_steps: Annotated[int, count("steps of the training on the set that are to match them")] = 10
     net_batch: Annotated[int, count("synthetic images a training step")] = 256
     net_lr: Annotated[float, number("its learning rate (SGD)")] = 0.06
+    unrolled: Annotated[bool, flag("the gradient goes through its weights, as MTT's; else step by step")] = False
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,8 @@ class MTT(ByNetworks):
     def objective(self, network: Network) -> Objective:
         at = self.matching
         augment = siamese_of(at.siamese, shared=False)
-        return trajectory_matching(network, at.net_steps, at.net_lr, at.net_batch, augment, ENDS[at.distance])
+        ends = ENDS[at.distance]
+        return trajectory_matching(network, at.net_steps, at.net_lr, at.net_batch, augment, ends, at.unrolled)
 
     def across(self) -> Risk:
         return overall(mean)
