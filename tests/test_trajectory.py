@@ -300,14 +300,14 @@ def dim(images):
     return 0.5 * images
 
 
-def by_distance(synthetic, data, **given):
+def by_distance(synthetic, data, key=KEY, **given):
     """Ours as a function of the images and labels of the set, and the ends of the stretch."""
     start, end = (NETWORK.init(jax.random.key(seed), synthetic.images[:1]) for seed in (1, 2))
     objective = trajectory_matching(NETWORK, 3, 0.2, augment=lambda key, images: dim(images), **given)
     batch = Batch(data.images, data.labels, data.groups, jnp.ones(len(data.labels)), group_count=data.group_count)
 
     def ours(images, labels):
-        losses = objective(KEY, (start, end), synthetic._replace(images=images, labels=labels), batch)
+        losses = objective(key, (start, end), synthetic._replace(images=images, labels=labels), batch)
         assert losses.group_count == 1
         return losses.value.sum()
 
@@ -333,24 +333,35 @@ def test_the_distance_of_trajectories_and_its_gradient_are_those_of_the_steps_on
     check_slopes(slopes, theirs)
 
 
-def test_not_unrolled_the_value_is_the_same_and_every_step_is_asked_by_itself():
+def test_a_step_asked_by_itself_is_to_push_where_the_whole_should_have_gone():
     synthetic, data = problem()
-    ours, start, end = by_distance(synthetic, data, unrolled=False)
+    ours, start, end = by_distance(synthetic, data, asked=3)
     at = synthetic.images, synthetic.labels
     reached = [ends(steps, 0.2, dim(at[0]), at[1], start) for steps in range(4)]
     np.testing.assert_allclose(ours(*at), apart(reached[3], end) / apart(start, end), rtol=1e-5)
-    pull = jax.grad(lambda weights: apart(weights, end) / apart(start, end))(reached[3])
+    pull, _ = jax.flatten_util.ravel_pytree(
+        jax.grad(lambda weights: apart(weights, end) / apart(start, end))(reached[3])
+    )
 
-    def pushed(images, labels):
-        """By how much one step from each of the weights goes against what is asked, to first order."""
-        steps = [ends(1, 0.2, dim(images), labels, weights) for weights in reached[:3]]
-        return sum(jnp.vdot(jax.flatten_util.ravel_pytree(step)[0], pull_flat) for step in steps)
+    def pushed(images, labels, before):
+        """By how much one step goes against what is asked."""
+        step, _ = jax.flatten_util.ravel_pytree(ends(1, 0.2, dim(images), labels, before))
+        return step @ pull
 
-    pull_flat = jax.flatten_util.ravel_pytree(pull)[0]
-    slopes, theirs = (jax.jit(jax.grad(f, (0, 1)))(*at) for f in (ours, pushed))
-    check_slopes(slopes, theirs)
+    each = [jax.jit(jax.grad(partial(pushed, before=weights), (0, 1)))(*at) for weights in reached[:3]]
+    together = jax.tree.map(lambda *parts: sum(parts), *each)
+    check_slopes(jax.jit(jax.grad(ours, (0, 1)))(*at), together)
     unrolled = jax.grad(by_distance(synthetic, data)[0])(*at)
-    assert np.abs(unrolled - slopes[0]).max() > 0.01 * np.abs(unrolled).max()
+    assert np.abs(unrolled - together[0]).max() > 0.01 * np.abs(unrolled).max()
+    # Of one step, which stands for all three: any of them, and no other.
+    found = set()
+    for seed in range(12):
+        one = by_distance(synthetic, data, key=jax.random.key(seed), asked=1)[0]
+        slope = jax.jit(jax.grad(one))(*at)
+        off = [np.abs(slope - 3 * images).max() / np.abs(slope).max() for images, _ in each]
+        assert min(off) < 1e-3
+        found.add(int(np.argmin(off)))
+    assert found == {0, 1, 2}
 
 
 def test_the_angle_does_not_look_at_lengths_and_has_a_gradient_where_nothing_moved():
@@ -386,11 +397,18 @@ def test_a_set_that_leads_where_the_real_training_led_is_at_no_distance():
 
 
 @pytest.mark.parametrize(
-    "given, message", [((0, 0.1), "steps is 0"), ((1, 0.0), "rate is 0.0"), ((1, 0.1, 0), "batch is 0")]
+    "given, message",
+    [
+        ({"steps": 0}, "steps is 0"),
+        ({"rate": 0.0}, "rate is 0.0"),
+        ({"batch": 0}, "batch is 0"),
+        ({"asked": 0}, "asked is 0 of 2 steps"),
+        ({"asked": 3}, "asked is 3 of 2 steps"),
+    ],
 )
 def test_a_training_that_cannot_be_is_refused(given, message):
     with pytest.raises(InputError, match=message):
-        trajectory_matching(NETWORK, *given)
+        trajectory_matching(NETWORK, **{"steps": 2, "rate": 0.1, **given})
 
 
 @pytest.mark.slow

@@ -51,7 +51,7 @@ def trajectory_matching(
     batch: int = 256,
     augment: Augment = none,
     distance: Distance = missed,
-    unrolled: bool = True,
+    asked: int | None = None,
 ) -> Objective:
     r"""How far a training on the set, from where a stretch of a training on real data begins, is from where it ends.
 
@@ -60,37 +60,42 @@ def trajectory_matching(
         \theta_{i+1} = \theta_i - \alpha \nabla_\theta \tfrac{1}{|B_i|} \sum_{j \in B_i} \ell(f(a(s_j); \theta_i), y_j)
 
     with the two ends :math:`\theta_0, \theta^*` of the stretch, which `snapshots.between_snapshots` gives, and the
-    cross-entropy :math:`\ell`. Cazenavette et al. 2022, *Dataset Distillation by Matching Training Trajectories*, who go
-    through the set batch by batch and learn the rate; here batches are drawn, each without replacement, and the rate is
-    given. Real images have no part in it: the one loss is of the whole set.
+    cross-entropy :math:`\ell`. Cazenavette et al. 2022, *Dataset Distillation by Matching Training Trajectories*, who
+    go through the set batch by batch and learn the rate; here batches are drawn, each without replacement, and the rate
+    is given. Real images have no part in it: the one loss is of the whole set.
 
-    Theirs is ``unrolled``: the gradient with respect to the set goes through the weights, too. By the chain rule it is
-    then a sum of products of up to :math:`N - 1` factors :math:`I - \alpha \nabla^2_\theta \ell`, which grow and lose
-    their meaning where :math:`\alpha` is more than 2 over the curvature. Ours, where it is not: the
-    :math:`\theta_i` are held as they are,
+    Theirs is unrolled: the gradient with respect to the set goes through the weights, too. By the chain rule it is then
+    a sum of products of up to :math:`N - 1` factors :math:`I - \alpha \nabla^2_\theta \ell`, which grow and lose their
+    meaning where :math:`\alpha` is more than 2 over the curvature. Ours, where some steps are ``asked``, holds the
+    weights as they are,
 
     .. math::
-        \frac{dl}{ds} = -\alpha \sum_i \nabla_s \langle \nabla_\theta \ell_i(\theta_i; s), v \rangle, \qquad
-        v = \nabla_{\theta_N} l ,
+        \frac{dl}{ds} \approx
+        -\alpha \frac{N}{|A|} \sum_{i \in A} \nabla_s \langle \nabla_\theta \ell_i(\theta_i; s), v \rangle , \qquad
+        v = \nabla_{\theta_N} l :
 
-    the truncation of the chain to single steps: every step is to push where the whole should have gone. The value is the
-    same, and a step is cheaper. Either way a step is taken anew on the way back: what is held is one set of weights each.
+    each is to push where the whole should have gone. That is the chain truncated to single steps, and of them a part
+    :math:`A` drawn at random, since neighbours say nearly the same; what is left out costs no second derivative. The
+    value is the same. Either way a step is taken anew on the way back: what is held is one set of weights each.
 
     Args:
       steps: ``N``, at ``rate`` :math:`\alpha`.
       batch: images of a step, all where the set has no more.
       augment: of the images of a step.
       distance: `missed` or `angle`.
-      unrolled: whether the gradient goes through the weights.
+      asked: ``|A|``; None: unrolled.
 
     Raises:
-      InputError: ``steps < 1``, ``batch < 1``, a rate that is not positive; when traced, batch statistics of one image.
+      InputError: ``steps < 1``, ``batch < 1``, a rate that is not positive, ``asked`` not from 1 to ``steps``; when
+        traced, batch statistics of one image.
     """
     at_least("steps", steps, 1)
     at_least("batch", batch, 1)
     if rate <= 0:
         raise InputError(f"rate is {rate}: it must be positive")
-    loss = mean_loss(network)
+    if asked is not None and not 1 <= asked <= steps:
+        raise InputError(f"asked is {asked} of {steps} steps: it must be at least 1, at most all of them")
+    loss, share = mean_loss(network), steps / (asked or steps)
 
     def objective(key: PRNGKey, model: Any, synthetic: Synthetic, batch_of_real: Batch) -> Losses:
         start, end = model
@@ -106,11 +111,22 @@ def trajectory_matching(
                 images, labels = images[drawn], labels[drawn]
             return jax.grad(loss)(weights, augment(augment_key, images), labels)
 
-        def one(weights: Any, key: PRNGKey) -> tuple[Any, None]:
-            at = weights if unrolled else jax.lax.stop_gradient(weights)
-            return optax.tree.add_scale(weights, -rate, slope(at, synthetic.images, labels, key)), None
+        def held(*at: Any) -> Any:
+            return slope(*jax.lax.stop_gradient(at))
 
-        reached, _ = jax.lax.scan(one, start, jax.random.split(key, steps))
+        def asked_for(weights: Any, *at: Any) -> Any:
+            """With the derivative of all the steps that this one stands for."""
+            own = slope(jax.lax.stop_gradient(weights), *at)
+            return jax.tree.map(lambda a: share * a + jax.lax.stop_gradient((1 - share) * a), own)
+
+        def one(weights: Any, step: tuple[PRNGKey, Array]) -> tuple[Any, None]:
+            at = weights, synthetic.images, labels, step[0]
+            gradient = slope(*at) if asked is None else jax.lax.cond(step[1], asked_for, held, *at)
+            return optax.tree.add_scale(weights, -rate, gradient), None
+
+        draw_key, steps_key = jax.random.split(key)
+        chosen = jax.random.permutation(draw_key, steps) < (asked or 0)
+        reached, _ = jax.lax.scan(one, start, (jax.random.split(steps_key, steps), chosen))
         value = distance(optax.tree.sub(reached, start), optax.tree.sub(end, start))
         return Losses(value[None], jnp.zeros(1, jnp.int32), jnp.ones(1), group_count=1)
 

@@ -2,8 +2,8 @@
 
 Cazenavette, Wang, Torralba, Efros & Zhu 2022, *Dataset Distillation by Matching Training Trajectories*. Published are
 5,000 steps, a hundred trainings on the real data, a rate of the training on the set that is learned, the distance
-``missed`` and the ``unrolled`` gradient; here the rate is given, the direction alone is matched, and the gradient is that
-of single steps. The trainings are those of `rdd train`, made
+``missed``, and a gradient that goes through the weights of all steps; here the rate is given, the direction alone is
+matched, and the gradient is of some steps, each by itself. The trainings are those of `rdd train`, made
 once. Where they are under a robust risk over groups, the set leads networks where that risk leads them, though no real
 image is looked at; that use is ours.
 """
@@ -16,7 +16,7 @@ from typing import Annotated, Any, ClassVar
 from rdd_jax.app import pieces
 from rdd_jax.app.methods.matching import MatchingSetOptions, SiameseOptions, siamese_of
 from rdd_jax.app.methods.networked import ByNetworks, NetworkOptions, as_distributions, dsa_parts
-from rdd_jax.app.options import count, flag, number, one_of
+from rdd_jax.app.options import count, number, one_of
 from rdd_jax.app.sections import (
     BatchOptions,
     DataOptions,
@@ -56,7 +56,7 @@ class EndsOptions(SiameseOptions):
     net_steps: Annotated[int, count("steps of the training on the set that are to match them")] = 10
     net_batch: Annotated[int, count("synthetic images a training step")] = 256
     net_lr: Annotated[float, number("its learning rate (SGD)")] = 0.06
-    unrolled: Annotated[bool, flag("the gradient goes through its weights, as MTT's; else step by step")] = False
+    net_asked: Annotated[int, count("steps of these, at random, each asked by itself; 0: unrolled, as MTT's", 0)] = 3
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,11 @@ class MTT(ByNetworks):
     def check(self) -> None:
         super().check()
         at = self.network
+        if self.matching.net_asked > self.matching.net_steps:
+            raise InputError(
+                f"net_asked is {self.matching.net_asked}, but net_steps is {self.matching.net_steps}: lower the one, or "
+                "raise the other"
+            )
         if at.taught:
             raise InputError(f"taught is {at.taught:g}, but mtt has no later network that could teach: leave it out")
         check_batch(pieces.network_of(at, at.network, 2), self.matching.net_batch)
@@ -114,8 +119,8 @@ class MTT(ByNetworks):
     def objective(self, network: Network) -> Objective:
         at = self.matching
         augment = siamese_of(at.siamese, shared=False)
-        ends = ENDS[at.distance]
-        return trajectory_matching(network, at.net_steps, at.net_lr, at.net_batch, augment, ends, at.unrolled)
+        ends, asked = ENDS[at.distance], at.net_asked or None
+        return trajectory_matching(network, at.net_steps, at.net_lr, at.net_batch, augment, ends, asked)
 
     def across(self) -> Risk:
         return overall(mean)
