@@ -41,7 +41,7 @@ FIGURE = Path("experiments/figures/minutes.png")
 TRAININGS = {
     "old": ("dsa,epochs=20", 1),
     "young": ("dsa,epochs=4", 1),
-    "traced": ("dsa,epochs=3,learning_rate=0.04,momentum=0,weight_decay=0,schedule=constant", 6),
+    "traced": ("dsa,epochs=2,learning_rate=0.04,momentum=0,weight_decay=0,schedule=constant", 6),
     "traced, narrow": ("dsa,epochs=6,width=64,learning_rate=0.04,momentum=0,weight_decay=0,schedule=constant", 8),
 }
 """Of networks on the real data: the recipe, and how many of them."""

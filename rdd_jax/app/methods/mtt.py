@@ -86,8 +86,8 @@ class MTT(ByNetworks):
         at = self.network
         if self.matching.net_asked > self.matching.net_steps:
             raise InputError(
-                f"net_asked is {self.matching.net_asked}, but net_steps is {self.matching.net_steps}: lower the one, or "
-                "raise the other"
+                f"net_asked is {self.matching.net_asked}, but net_steps is {self.matching.net_steps}: lower one, or "
+                "raise the other one"
             )
         if at.taught:
             raise InputError(f"taught is {at.taught:g}, but mtt has no later network that could teach: leave it out")
