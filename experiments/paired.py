@@ -46,13 +46,13 @@ RISKS: dict[str, tuple[GroupOptions, RiskOptions, str]] = {
 
 BY_NETWORKS: dict[str, dict[str, Any]] = {
     "risks": {"method": "dm", "steps": 300, "lr": 5.0, "batch": 200, "siamese": "none"},
-    "trajectories": {"method": "mtt", "steps": 200, "net_lr": 0.02, "snapshots_to": 2, "siamese": "none"},
+    "trajectories": {"method": "mtt", "steps": 200, "net_lr": 0.02, "siamese": "none"},
 }
 
 WIDTH = 32
 TRAININGS = {
     "risks": (f"dc,epochs=5,width={WIDTH}", 1),
-    "trajectories": (f"dc,epochs=4,width={WIDTH},learning_rate=0.04,momentum=0,weight_decay=0,schedule=constant", 4),
+    "trajectories": (f"dc,epochs=2,width={WIDTH},learning_rate=0.04,momentum=0,weight_decay=0,schedule=constant", 3),
 }
 """Of networks on the real data: the recipe, and how many of them."""
 
