@@ -3,6 +3,7 @@
     python -m experiments.paired run starts          # --init random, herding, kip; DM, FRePo, DSA
     python -m experiments.paired run risks           # DM at networks trained plainly, under RDD's risk, evenly
     python -m experiments.paired run trajectories    # MTT by networks trained plainly, or evenly over the groups
+    python -m experiments.paired run precision       # DM and its scoring in float32, in bfloat16
     python -m experiments.paired table starts
 
 A cell ``COMPARISON/CASE/CHOICE/SEED`` is a run folder under ``runs/paired``, kept when it ends; the script can be
@@ -32,6 +33,7 @@ STARTS: dict[str, dict[str, Any]] = {
     "dsa": {"method": "dsa", "steps": 30},
 }
 INITS = ("random", "herding", "kip")
+ROUNDED: dict[str, dict[str, Any]] = {"dm": {"method": "dm", "steps": 150, "lr": 5.0, "batch": 64, "net_width": 64}}
 
 COLOURS: dict[str, dict[str, Any]] = {
     "coloured MNIST": {"data": "mnist", "shift": "colour-foreground"},
@@ -58,6 +60,7 @@ TRAININGS = {
 
 COMPARISONS = {
     "starts": (STARTS, INITS),
+    "precision": (ROUNDED, ("float32", "bfloat16")),
     "risks": (COLOURS, tuple(RISKS)),
     "trajectories": (COLOURS, ("plain", "even")),
 }
@@ -78,6 +81,8 @@ def networks(comparison: str, case: str, risk: str, seed: int) -> Path:
 def config_of(comparison: str, case: str, choice: str, seed: int) -> Method:
     if comparison == "starts":
         options = {**STARTS[case], **PHOTOGRAPHS, "init": choice}
+    elif comparison == "precision":
+        options = {**ROUNDED[case], **PHOTOGRAPHS, "precision": choice}
     else:
         options = {**BY_NETWORKS[comparison], **COLOURS[case], "net_width": WIDTH}
         options |= {"grouping": "labels", "init_strata": "group"}  # of the start, and of what DM matches
@@ -115,7 +120,7 @@ def _figures(report: dict[str, Any]) -> dict[str, float]:
 
 def table(comparison: str, seeds: int) -> None:
     """Prints the Markdown table of ``experiments/README.md``: in %, mean ± sample deviation over seeds."""
-    metrics = ("accuracy", "cluster_min" if comparison == "starts" else "worst_group")
+    metrics = ("accuracy", "cluster_min" if COMPARISONS[comparison][0] is not COLOURS else "worst_group")
     titles = [title for metric in metrics for title in (metric, "difference")]
     print(f"| | choice | seeds | {' | '.join(titles)} |\n|" + "---|" * (3 + len(titles)))
     found: dict[tuple[str, str], dict[int, dict[str, float]]] = {}
@@ -134,7 +139,7 @@ def table(comparison: str, seeds: int) -> None:
 
 def main(
     what: tyro.conf.Positional[Literal["run", "table"]],
-    comparison: tyro.conf.Positional[Literal["starts", "risks", "trajectories"]],
+    comparison: tyro.conf.Positional[Literal["starts", "risks", "trajectories", "precision"]],
     seeds: int = 3,
 ) -> None:
     """Runs the cells of a comparison, or shows what is there.

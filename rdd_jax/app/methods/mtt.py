@@ -87,7 +87,7 @@ class MTT(ByNetworks):
         if self.matching.net_asked > self.matching.net_steps:
             raise InputError(
                 f"net_asked is {self.matching.net_asked}, but net_steps is {self.matching.net_steps}: lower one, or "
-                "raise the other one"
+                "raise the other"
             )
         if at.taught:
             raise InputError(f"taught is {at.taught:g}, but mtt has no later network that could teach: leave it out")
