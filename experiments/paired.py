@@ -48,7 +48,7 @@ RISKS: dict[str, tuple[GroupOptions, RiskOptions, str]] = {
 
 BY_NETWORKS: dict[str, dict[str, Any]] = {
     "risks": {"method": "dm", "steps": 300, "lr": 5.0, "batch": 200, "siamese": "none"},
-    "trajectories": {"method": "mtt", "steps": 200, "net_lr": 0.02, "siamese": "none"},
+    "trajectories": {"method": "mtt", "steps": 200, "lr": 0.03, "net_lr": 0.02, "siamese": "none"},
 }
 
 WIDTH = 32

@@ -63,7 +63,7 @@ PUBLISHED = {
     | {"net_period": 2, "net_steps": 8, "net_groups": "nearest", "within": "cvar", "across": "mean+max", "tau": 0.8}
     | {"distance": "cosine", "siamese": SIAMESE, "init_strata": "class", "recipe": "dsa,epochs=1500"},
     "mtt": {name: value for name, value in COMMON.items() if name != "augment"} | LABELS | KERNEL | NETWORK | EVALUATION
-    | {"optimizer": "adam", "lr": 0.03, "schedule": "cosine", "siamese": SIAMESE, "recipe": "dsa"}
+    | {"optimizer": "adam", "lr": 0.1, "schedule": "cosine", "siamese": SIAMESE, "recipe": "dsa"}
     | {"span": 1, "net_steps": 10, "net_batch": 256, "net_lr": 0.06, "distance": "angle", "net_asked": 3}
     | {"grouping": "none", "init_strata": "class"},
     "frepo": POOLED | {"optimizer": "adam", "feature_reg": 1e-6, "net_epochs": 1, "net_lr": 3e-4},

@@ -66,7 +66,7 @@ class MTT(ByNetworks):
     data: DataOptions = DataOptions()
     set: MatchingSetOptions = MatchingSetOptions()
     groups: MethodGroupOptions = MethodGroupOptions()
-    optimiser: OptimiserOptions = OptimiserOptions(lr=0.03, schedule="cosine")
+    optimiser: OptimiserOptions = OptimiserOptions(lr=0.1, schedule="cosine")
     network: TracedOptions = TracedOptions()
     matching: EndsOptions = EndsOptions()
     kernel: RegressionOptions = RegressionOptions()
