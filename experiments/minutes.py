@@ -80,6 +80,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "dm at snapshots, taught, four": {**DM, **FOUR, "trained": "old", "taught": 1.0},
     "dm at snapshots, characteristic": {**DM, "distance": "characteristic", "trained": "old"},
     "mtt": MTT,
+    "mtt, unrolled": {**MTT, "net_asked": 0},
     "mtt, four in a slot": {**MTT, **FOUR},
     "mtt, from dm": {**MTT, "start": ("dm", 500)},
     "mtt, missed, from dm": {**MTT, "distance": "missed", "start": ("dm", 500)},
