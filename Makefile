@@ -10,6 +10,9 @@ DEMO := --data digits --shift two-colours --bias 0.97 --ipc 10 --steps 300
 # Where it is set, every process would compile all that it imports anew: seconds each.
 unexport PYTHONDONTWRITEBYTECODE
 
+# Large pages, of which a step that maps much memory takes fewer; glibc alone reads it.
+export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
+
 .PHONY: demo test check lint format docs clean
 
 demo: $(READY)

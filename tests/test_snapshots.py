@@ -276,8 +276,13 @@ def test_a_training_that_is_broken_off_goes_on_to_the_same_bytes(at, how, here, 
     with pytest.raises(Stopped if how == "killed" else KeyboardInterrupt):
         training.train(config(out), Progress(lambda name: None, step))
     assert not SnapshotFolder(out).finished
+    if how == "asked to stop":  # after a kill, the seconds of the epoch that was broken off are lost with it
+        state = dict(np.load(out / "state.npz"))
+        np.savez(out / "state.npz", **state | {"seconds": state["seconds"] + 1000})
     values = training.train(config(out))
     assert values["trained"]
+    assert (values["epochs"][-1]["seconds"] > 1000) == (how == "asked to stop")
+    assert values["seconds"]["training"] >= values["epochs"][-1]["seconds"]
     assert values["snapshots"] == SnapshotFolder(here / "kept").report()["snapshots"]
 
 

@@ -68,27 +68,29 @@ class SnapshotFolder:
         if self.data_fingerprint != fingerprint:
             raise InputError(f"{str(self.folder)!r} is of a training on other data: {remedy}")
 
-    def save(self, step: int, trainings: Sequence[Training]) -> None:
-        """The trainings after so many steps, from which they go on."""
+    def save(self, step: int, seconds: float, trainings: Sequence[Training]) -> None:
+        """The trainings after so many steps, from which they go on, and the seconds that they took."""
         leaves = {f"{i:04d}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(trainings))}
-        write_npz(self.folder / "state.npz", step=np.array(step), **leaves)
+        write_npz(self.folder / "state.npz", step=np.array(step), **leaves, seconds=np.array(seconds))
 
-    def restore(self, like: list[Training]) -> tuple[int, list[Training]]:
-        """What was saved, in the form of ``like``; step 0 and ``like`` itself where nothing was yet.
+    def restore(self, like: list[Training]) -> tuple[int, float, list[Training]]:
+        """What was saved, in the form of ``like``; step 0, no seconds and ``like`` itself where nothing was yet.
 
         Raises:
           InputError: a state that is damaged, or of another form.
         """
         file = self.folder / "state.npz"
         if not file.exists():
-            return 0, like
+            return 0, 0.0, like
         leaves, form = jax.tree.flatten(like)
-        found = read_npz(file, ("step", *(f"{i:04d}" for i in range(len(leaves)))))
-        step = found.pop("step")
+        found = read_npz(file, ("step", *(f"{i:04d}" for i in range(len(leaves))), "seconds"))
+        step, seconds = found.pop("step"), found.pop("seconds")
         same = [(a.shape, a.dtype) for a in found.values()] == [(a.shape, a.dtype) for a in map(np.asarray, leaves)]
-        if not same or step.shape or step.dtype.kind != "i" or step < 0:
+        counted = not step.shape and step.dtype.kind == "i" and step >= 0
+        timed = not seconds.shape and seconds.dtype.kind == "f" and seconds >= 0
+        if not (same and counted and timed):
             raise InputError(f"{str(file)!r} does not hold this training: remove it, and the training begins anew")
-        return int(step), jax.tree.unflatten(form, map(jnp.asarray, found.values()))
+        return int(step), float(seconds), jax.tree.unflatten(form, map(jnp.asarray, found.values()))
 
     def keep(self, epoch: int, variables: Sequence[Any]) -> None:
         """Writes the networks after so many epochs, each array with a leading axis of networks."""

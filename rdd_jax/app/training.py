@@ -167,10 +167,10 @@ class _Steps:
         self.real, self.examples, self.kept = real, examples, kept
         own = [jax.random.fold_in(jax.random.key(config.seed), i) for i in range(config.training.networks)]
         start_keys, self.keys = zip(*map(jax.random.split, own), strict=True)
-        self.step, self.trainings = kept.restore([real.init(key, examples) for key in start_keys])
+        self.step, seconds, self.trainings = kept.restore([real.init(key, examples) for key in start_keys])
         self.begun = self.step > 0 or (kept.folder / "state.npz").exists()
         self.rows = kept.rows(self.step // real.steps) if self.begun else []
-        self.began = time.perf_counter() - (self.rows[-1]["seconds"] if self.rows else 0)
+        self.began = time.perf_counter() - seconds
 
     def epochs(self, progress: Progress, asked_to_stop: Sequence[int]) -> Iterator[int]:
         """Every epoch that is left, as it ends; 0 is the start.
@@ -194,16 +194,19 @@ class _Steps:
             if self.step % self.real.steps == 0:
                 yield self.step // self.real.steps
             if asked_to_stop:
-                self.kept.save(self.step, self.trainings)
+                self.kept.save(self.step, self._now(), self.trainings)
                 raise KeyboardInterrupt
             progress.step(self.step, last, f"validation {100 * self.rows[-1]['validation_accuracy']:.1f} %")
 
     def record(self, epoch: int, measured: dict[str, float]) -> None:
         """What is known after an epoch, and the state: from here on it is not trained again."""
-        now = round(time.perf_counter() - self.began, 3)
-        self.rows.append({"epoch": epoch, "seconds": now, **measured})
+        self.rows.append({"epoch": epoch, "seconds": self._now(), **measured})
         self.kept.write_rows(self.rows)
-        self.kept.save(self.step, self.trainings)
+        self.kept.save(self.step, self._now(), self.trainings)
+
+    def _now(self) -> float:
+        """Seconds of training, with those before a kill."""
+        return round(time.perf_counter() - self.began, 3)
 
     def _check_finite(self) -> None:
         weights = [training.variables for training in self.trainings]
