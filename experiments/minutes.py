@@ -42,7 +42,6 @@ TRAININGS = {
     "old": ("dsa,epochs=20", 1),
     "young": ("dsa,epochs=4", 1),
     "traced": ("dsa,epochs=2,learning_rate=0.04,momentum=0,weight_decay=0,schedule=constant", 6),
-    "traced, narrow": ("dsa,epochs=6,width=64,learning_rate=0.04,momentum=0,weight_decay=0,schedule=constant", 8),
 }
 """Of networks on the real data: the recipe, and how many of them."""
 
@@ -62,7 +61,6 @@ PLAIN_RDD = {
     "schedule": "cosine",
 }
 MTT = {"method": "mtt", "net_batch": 100, "net_lr": 0.06, "trained": "traced"}
-NARROW_MTT = {**MTT, "trained": "traced, narrow", "net_width": 64, "snapshots_to": 3}
 FOUR = {"parameterisation": "multi-formation"}
 WAYS: dict[str, dict[str, Any]] = {
     "dsa": {"method": "dsa"},
@@ -81,10 +79,9 @@ WAYS: dict[str, dict[str, Any]] = {
     "dm at snapshots, characteristic": {**DM, "distance": "characteristic", "trained": "old"},
     "mtt": MTT,
     "mtt, unrolled": {**MTT, "net_asked": 0},
+    "mtt, missed": {**MTT, "distance": "missed"},
     "mtt, four in a slot": {**MTT, **FOUR},
     "mtt, from dm": {**MTT, "start": ("dm", 500)},
-    "mtt, missed, from dm": {**MTT, "distance": "missed", "start": ("dm", 500)},
-    "mtt, narrow, from dm": {**NARROW_MTT, "start": ("dm", 500)},
     "frepo": FREPO,
     "rfad": {"method": "rfad", "net_width": 64, "batch": 256},
     "rcig": {"method": "rcig", "net_width": 64, "norm": "none", "batch": 256, "net_pool": 4},
