@@ -65,9 +65,9 @@ def trajectory_matching(
     is given. Real images have no part in it: the one loss is of the whole set.
 
     Theirs is unrolled: the gradient with respect to the set goes through the weights, too. By the chain rule it is then
-    a sum of products of up to :math:`N - 1` factors :math:`I - \alpha \nabla^2_\theta \ell`, which grow and lose their
-    meaning where :math:`\alpha` is more than 2 over the curvature. Ours, where some steps are ``asked``, holds the
-    weights as they are,
+    a sum of products of up to :math:`N - 1` factors :math:`I - \alpha \nabla^2_\theta \ell`, which grow where
+    :math:`\alpha` is more than 2 over the curvature. Ours, where some steps are ``asked``, holds the weights as they
+    are,
 
     .. math::
         \frac{dl}{ds} \approx
@@ -76,7 +76,9 @@ def trajectory_matching(
 
     each is to push where the whole should have gone. That is the chain truncated to single steps, and of them a part
     :math:`A` drawn at random, since neighbours say nearly the same; what is left out costs no second derivative. The
-    value is the same. Either way a step is taken anew on the way back: what is held is one set of weights each.
+    value is the same. Feng et al. 2024, *Embarrassingly Simple Dataset Distillation*, cut unrolled gradients to one
+    window of many steps at random, for the same reason. Either way a step is taken anew on the way back: what is held
+    is one set of weights each.
 
     Args:
       steps: ``N``, at ``rate`` :math:`\alpha`.
