@@ -165,7 +165,6 @@ def test_a_kip_set_starts_gradient_matching(tmp_path):
         ({"method": "rdd", "net_groups": "fake"}, "unknown net_groups 'fake'"),
         ({"method": "dc", "net_epochs": -1}, "net_epochs is -1"),
         ({"method": "rdd", "net_steps": -1}, "net_steps is -1"),
-        ({"method": "mtt", "net_steps": 2}, "net_asked is 3, but net_steps is 2: lower one, or raise the other"),
         ({"method": "dc", "net_pool": 0}, "net_pool is 0"),
         ({"optimizer": "adma"}, "did you mean adam"),
         ({"factor": 0, "parameterisation": "multi-formation"}, "factor is 0"),

@@ -56,7 +56,9 @@ class EndsOptions(SiameseOptions):
     net_steps: Annotated[int, count("steps of the training on the set that are to match them")] = 10
     net_batch: Annotated[int, count("synthetic images a training step")] = 256
     net_lr: Annotated[float, number("its learning rate (SGD)")] = 0.06
-    net_asked: Annotated[int, count("steps of these, at random, each asked by itself; 0: unrolled, as MTT's", 0)] = 3
+    net_asked: Annotated[
+        int, count("at most so many of these, at random, each asked by itself; 0: unrolled, as MTT's", 0)
+    ] = 3
 
 
 @dataclass(frozen=True)
@@ -84,11 +86,6 @@ class MTT(ByNetworks):
     def check(self) -> None:
         super().check()
         at = self.network
-        if self.matching.net_asked > self.matching.net_steps:
-            raise InputError(
-                f"net_asked is {self.matching.net_asked}, but net_steps is {self.matching.net_steps}: lower one, or "
-                "raise the other"
-            )
         if at.taught:
             raise InputError(f"taught is {at.taught:g}, but mtt has no later network that could teach: leave it out")
         check_batch(pieces.network_of(at, at.network, 2), self.matching.net_batch)
@@ -119,7 +116,7 @@ class MTT(ByNetworks):
     def objective(self, network: Network) -> Objective:
         at = self.matching
         augment = siamese_of(at.siamese, shared=False)
-        ends, asked = ENDS[at.distance], at.net_asked or None
+        ends, asked = ENDS[at.distance], min(at.net_asked, at.net_steps) or None
         return trajectory_matching(network, at.net_steps, at.net_lr, at.net_batch, augment, ends, asked)
 
     def across(self) -> Risk:
