@@ -56,9 +56,7 @@ class EndsOptions(SiameseOptions):
     net_steps: Annotated[int, count("steps of the training on the set that are to match them")] = 10
     net_batch: Annotated[int, count("synthetic images a training step")] = 256
     net_lr: Annotated[float, number("its learning rate (SGD)")] = 0.06
-    net_asked: Annotated[
-        int, count("at most so many of these, at random, each asked by itself; 0: unrolled, as MTT's", 0)
-    ] = 3
+    net_asked: Annotated[int, count("steps, drawn anew each time, that are asked by themselves; 0: unrolled", 0)] = 3
 
 
 @dataclass(frozen=True)
