@@ -200,9 +200,10 @@ class _Steps:
 
     def record(self, epoch: int, measured: dict[str, float]) -> None:
         """What is known after an epoch, and the state: from here on it is not trained again."""
-        self.rows.append({"epoch": epoch, "seconds": self._now(), **measured})
+        now = self._now()
+        self.rows.append({"epoch": epoch, "seconds": now, **measured})
         self.kept.write_rows(self.rows)
-        self.kept.save(self.step, self._now(), self.trainings)
+        self.kept.save(self.step, now, self.trainings)
 
     def _now(self) -> float:
         """Seconds of training, with those before a kill."""

@@ -3,9 +3,9 @@
 Cazenavette, Wang, Torralba, Efros & Zhu 2022, *Dataset Distillation by Matching Training Trajectories*. Published are
 5,000 steps, a hundred trainings on the real data, a rate of the training on the set that is learned, the distance
 ``missed``, and a gradient that goes through the weights of all steps; here the rate is given, the direction alone is
-matched, and the gradient is of some steps, each by itself. The trainings are those of `rdd train`, made
-once. Where they are under a robust risk over groups, the set leads networks where that risk leads them, though no real
-image is looked at; that use is ours.
+matched, and the gradient is of some steps, each by itself. The trainings are those of `rdd train`, made once. Where
+they are under a robust risk over groups, the set leads networks where that risk leads them, though no real image is
+looked at; that use is ours.
 """
 
 from collections.abc import Sequence
