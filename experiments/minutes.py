@@ -38,12 +38,14 @@ from rdd_jax.files import read_values, write_json
 FOLDER = Path("runs/minutes")
 FIGURE = Path("experiments/figures/minutes.png")
 
+TRACED = "dsa,learning_rate=0.04,momentum=0,weight_decay=0,schedule=constant"
 TRAININGS = {
-    "old": ("dsa,epochs=20", 1),
-    "young": ("dsa,epochs=4", 1),
-    "traced": ("dsa,epochs=2,learning_rate=0.04,momentum=0,weight_decay=0,schedule=constant", 6),
+    "old": RealRecipeOptions(recipe="dsa,epochs=20"),
+    "young": RealRecipeOptions(recipe="dsa,epochs=4"),
+    "traced": RealRecipeOptions(recipe=f"{TRACED},epochs=2", networks=6),
+    "traced longer": RealRecipeOptions(recipe=f"{TRACED},epochs=4", networks=6, precision="bfloat16"),
 }
-"""Of networks on the real data: the recipe, and how many of them."""
+"""Of networks on the real data."""
 
 REAL: dict[str, Any] = {"data": "cifar10", "preprocess": "zca"}
 DM = {"method": "dm", "lr": 5.0, "schedule": "cosine", "batch": 128}
@@ -61,6 +63,7 @@ PLAIN_RDD = {
     "schedule": "cosine",
 }
 MTT = {"method": "mtt", "net_batch": 100, "net_lr": 0.06, "trained": "traced"}
+LONGER = {**MTT, "trained": "traced longer", "precision": "bfloat16"}
 FOUR = {"parameterisation": "multi-formation"}
 WAYS: dict[str, dict[str, Any]] = {
     "dsa": {"method": "dsa"},
@@ -81,6 +84,8 @@ WAYS: dict[str, dict[str, Any]] = {
     "mtt, unrolled": {**MTT, "net_asked": 0},
     "mtt, missed": {**MTT, "distance": "missed"},
     "mtt, four in a slot": {**MTT, **FOUR},
+    "mtt, longer": LONGER,
+    "mtt, longer, four in a slot": {**LONGER, **FOUR},
     "mtt, from dm": {**MTT, "start": ("dm", 500)},
     "frepo": FREPO,
     "rfad": {"method": "rfad", "net_width": 64, "batch": 256},
@@ -98,8 +103,7 @@ def snapshots(training: str, seed: int) -> Path:
     from rdd_jax.app.training import train
 
     out = FOLDER / "snapshots" / training / str(seed)
-    recipe, networks = TRAININGS[training]
-    train(Train(seed, out, DataOptions(**REAL), RealRecipeOptions(recipe=recipe, networks=networks)))
+    train(Train(seed, out, DataOptions(**REAL), TRAININGS[training]))
     return out
 
 
