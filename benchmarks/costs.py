@@ -60,8 +60,8 @@ NETWORKS = {
     64: ConvNet(CLASSES, depth=4, width=128, side=64),
     224: ConvNet(CLASSES, depth=5, width=128, side=224),
 }
-REAL = {"kip": 5000, "frepo": 1024, "rfad": 5120, "rcig": 1024, "dm": 256_000, "dc, dsa, rdd": 256_000, "a lesson": 0}
-"""Real images a step, as published: of matching methods 256 a class."""
+REAL = {"kip": 5000, "frepo": 1024, "rfad": 5120, "rcig": 1024, "dm": 256_000, "dc, dsa, rdd": 256_000}
+"""Real images a step, as published, of matching methods 256 a class; of others none."""
 MIRRORED = ("frepo", "rfad", "rcig")
 """Whose regressions are fitted to the mirror images of the set too."""
 
@@ -69,7 +69,7 @@ MIRRORED = ("frepo", "rfad", "rcig")
 def of_imagenet(method: str, side: int, ipc: int, devices: int) -> Size:
     """A step on ImageNet-1k with so many images a class."""
     images = CLASSES * ipc * (2 if method in MIRRORED else 1)
-    return Size(NETWORKS[side], REAL[method], images, devices, networks=8 if method == "rfad" else 1)
+    return Size(NETWORKS[side], REAL.get(method, 0), images, devices, networks=8 if method == "rfad" else 1)
 
 
 def seconds(cost: Cost, size: Size, machine: Machine) -> float:

@@ -31,10 +31,11 @@ from rdd_jax.objectives import (
     kip,
     on_features,
     on_tangents,
+    trajectory_matching,
 )
 from rdd_jax.pixels import PixelMap
 from rdd_jax.sampling import stratified, uniform
-from rdd_jax.snapshots import at_snapshots
+from rdd_jax.snapshots import at_snapshots, between_snapshots
 from rdd_jax.trajectory import kernel_only
 from rdd_jax.types import Examples, Synthetic, centred_one_hot
 
@@ -48,6 +49,7 @@ SIZES = {
     "rcig, iterations": Size(SMALL, real=32, images=4, once=True, jacobian=0),
     "dm": Size(ONE_CLASS, real=64, images=8),
     "dc, dsa, rdd": Size(ONE_CLASS, real=64, images=8),
+    "mtt": Size(SMALL, real=1, images=16, steps=1, asked=1),
     "a lesson": Size(SMALL, real=0, images=16),
 }
 """Small steps whose operations are mostly products. XLA counts the body of a loop once, whatever it is told of its
@@ -117,6 +119,7 @@ def _objective(method: str, network: Network, size: Size) -> Objective:
         "rcig, iterations": lambda: feature_regression(on_tangents(network, jacobian=0), "cross-entropy"),
         "dm": lambda: distribution_matching(network),
         "dc, dsa, rdd": lambda: gradient_matching(network),
+        "mtt": lambda: trajectory_matching(network, size.steps, 0.1, size.together, asked=size.asked),
     }
     return makers[method]()
 
@@ -144,13 +147,14 @@ def _network(size: Size) -> Network:
 def _step(method: str, size: Size) -> jax.stages.Compiled:
     data, synthetic = _problem(size)
     network, sampler = _network(size), stratified if method.startswith("d") else uniform
-    # KIP has no network; others look from one that is there already.
+    # KIP has no network; others look from one that is there already, or from it to a later one.
     given = jax.tree.map(lambda leaf: leaf[None], network.init(jax.random.key(0), synthetic.images[:1]))
+    looks = {"kip": kernel_only, "mtt": between_snapshots([given, given])}
     distiller = compose(
         _objective(method, network, size),
         sampler(size.real),
         optimizer=optax.sgd(0.1),
-        trajectory=kernel_only if method == "kip" else at_snapshots([given]),
+        trajectory=looks.get(method, at_snapshots([given])),
     )
     return jax.jit(distiller.step).lower(jax.random.key(0), distiller.init(synthetic), data).compile()
 

@@ -90,6 +90,7 @@ class Size:
       devices: ``N``, along which real images are laid; all else is on every one.
       networks: of RFAD; ``layers``: of the NTK.
       jacobian: bytes of the largest that RCIG holds; ``iterations``: the most of its conjugate gradients.
+      steps: ``t``, of the training on the set that MTT matches, each on ``together`` images at most; ``asked`` of them.
       once: whether bodies of loops count once, as XLA counts them.
     """
 
@@ -101,6 +102,9 @@ class Size:
     layers: int = 1
     jacobian: int = 2**29
     iterations: int = 100
+    steps: int = 10
+    asked: int = 3
+    together: int = 256
     once: bool = False
 
     def rounds(self, count: int) -> int:
@@ -251,6 +255,22 @@ def gradients(size: Size) -> Cost:
     return Cost(parts, NUMBER * held, dealt + _sum(size, network.weights * (size.rounds(cells) + cells)))
 
 
+def trajectories(size: Size) -> Cost:
+    """MTT, `rdd_jax.objectives.trajectory_matching`: ``(t (3 F - F1) + a (6 F - 2 F1)) m'``, ``a`` asked.
+
+    ``m'`` images of the set are in each of ``t`` steps, and none are real. Every step takes a gradient of the weights;
+    on the way back an asked one takes its derivative for images, for which the passes are made once more, without the
+    gradient of the weights. The weights of every step are held.
+    """
+    together, network = min(size.together, size.images), size.network
+    parts = {
+        "trained": _looks(size, 3 * size.steps, size.steps, together),
+        "asked": _looks(size, 6 * size.asked, 2 * size.asked, together),
+    }
+    held = GRADIENT_OF_SET * together * network.activations + (size.steps + 4) * network.weights
+    return Cost(parts, NUMBER * held, 0)
+
+
 def tangents(size: Size) -> Cost:
     """RCIG, `rdd_jax.objectives.on_tangents`: ``(6 F - 2 F1) b`` for real images; ``m`` with mirror images.
 
@@ -296,5 +316,6 @@ METHODS: dict[str, Callable[[Size], Cost]] = {
     "rcig": tangents,
     "dm": embeddings,
     "dc, dsa, rdd": gradients,
+    "mtt": trajectories,
     "a lesson": lesson,
 }

@@ -30,7 +30,12 @@ def test_xla_counts_the_operations_of_the_formula(method):
 
 @pytest.mark.parametrize(
     "method, what, times, least, near",
-    [("kip", "real", 2, 1.5, 0.01), ("dm", "real", 2, 1.5, 0.01), ("kip", "images", 4, 1.2, 0.05)],
+    [
+        ("kip", "real", 2, 1.5, 0.01),
+        ("dm", "real", 2, 1.5, 0.01),
+        ("kip", "images", 4, 1.2, 0.05),
+        ("mtt", "images", 2, 1.9, 0.02),
+    ],
 )
 def test_more_real_images_or_a_larger_set_cost_by_the_formula_as_many_times_more_as_by_xla(
     method, what, times, least, near
@@ -43,7 +48,7 @@ def test_more_real_images_or_a_larger_set_cost_by_the_formula_as_many_times_more
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["dm", "dc, dsa, rdd"])
+@pytest.mark.parametrize("method", ["dm", "dc, dsa, rdd", "mtt"])
 def test_images_of_a_set_are_held_as_often_as_the_formula_has_it(method):
     few, many = (replace(SIZES[method], real=2, images=n) for n in (64, 128))
     grown = held(method, many) - held(method, few)
