@@ -8,7 +8,7 @@
 
 A cell ``COMPARISON/CASE/CHOICE/SEED`` is a run folder under ``runs/paired``, kept when it ends; the script can be
 stopped and started again at any time. Differences are taken seed by seed from the first choice of a case. Sets are
-scored by ConvNet-3-128 under DC's recipe (`precision`: 300 epochs), one network a set: the spread is over seeds of
+scored by ConvNet-3-128 under DC's recipe (`precision`: ConvNet-3-64), one network a set: the spread is over seeds of
 everything.
 """
 
@@ -35,7 +35,7 @@ STARTS: dict[str, dict[str, Any]] = {
 }
 INITS = ("random", "herding", "kip")
 ROUNDED: dict[str, dict[str, Any]] = {
-    "dm": {"method": "dm", "steps": 150, "lr": 5.0, "batch": 64, "net_width": 64, "recipe": "dc,epochs=300"}
+    "dm": {"method": "dm", "steps": 150, "lr": 5.0, "batch": 64, "net_width": 64, "recipe": "dc,width=64"}
 }
 
 COLOURS: dict[str, dict[str, Any]] = {
