@@ -4,6 +4,8 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -241,6 +243,37 @@ def test_several_networks_are_trained_each_as_if_alone(here, tmp_path):
     ]
     right = [np.mean(np.argmax(own, 1) == splits.validation.labels) for own in outputs]
     assert values["epochs"][-1]["validation_accuracy"] == pytest.approx(np.mean(right))
+
+
+SIDE_BY_SIDE = """
+import jax, sys
+from pathlib import Path
+from rdd_jax.app import training
+from rdd_jax.app.commands import Train
+from rdd_jax.app.options import updated
+
+record = training._Steps.record
+
+def noted(self, epoch, measured):
+    print([device.id for one in self.trainings for device in jax.tree.leaves(one.variables)[0].devices()])
+    record(self, epoch, measured)
+
+training._Steps.record = noted
+training.train(updated(Train(), {"data": "own.npz", "recipe": sys.argv[1], "out": Path("side"), "networks": 3}))
+"""
+
+
+@pytest.mark.slow
+def test_networks_are_trained_side_by_side_on_several_devices_to_the_same_bytes(here, quick_flags):
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=2"
+    environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+    words = [sys.executable, "-c", SIDE_BY_SIDE, WORDS]
+    done = subprocess.run(words, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.splitlines() == ["[0, 1, 0]"] * 4
+    training.train(updated(config(here / "one by one"), {"networks": 3}))
+    for name in NETWORKS:
+        assert (here / "side" / name).read_bytes() == (here / "one by one" / name).read_bytes()
 
 
 def test_nothing_is_trained_twice(here, capsys, monkeypatch):

@@ -161,16 +161,25 @@ def _trained(config: Train, recipe: Recipe, splits: Splits, kept: SnapshotFolder
 
 
 class _Steps:
-    """The steps of all trainings from where they were broken off, epoch by epoch; it keeps the books."""
+    """The steps of all trainings from where they were broken off, epoch by epoch; it keeps the books.
+
+    Networks are trained side by side, as many at a time as this host has devices, each on one of them by itself.
+    """
 
     def __init__(self, config: Train, real: RealTraining, examples: Examples, kept: SnapshotFolder):
-        self.real, self.examples, self.kept = real, examples, kept
+        self.real, self.kept = real, kept
         own = [jax.random.fold_in(jax.random.key(config.seed), i) for i in range(config.training.networks)]
         start_keys, self.keys = zip(*map(jax.random.split, own), strict=True)
-        self.step, seconds, self.trainings = kept.restore([real.init(key, examples) for key in start_keys])
+        self.step, seconds, trainings = kept.restore([real.init(key, examples) for key in start_keys])
+        self.devices = jax.local_devices()[: len(own)]
+        self.trainings = [jax.device_put(one, self._device(i)) for i, one in enumerate(trainings)]
+        self.examples = {device: jax.device_put(examples, device) for device in self.devices}
         self.begun = self.step > 0 or (kept.folder / "state.npz").exists()
         self.rows = kept.rows(self.step // real.steps) if self.begun else []
         self.began = time.perf_counter() - seconds
+
+    def _device(self, network: int) -> jax.Device:
+        return self.devices[network % len(self.devices)]
 
     def epochs(self, progress: Progress, asked_to_stop: Sequence[int]) -> Iterator[int]:
         """Every epoch that is left, as it ends; 0 is the start.
@@ -187,8 +196,11 @@ class _Steps:
             first, many = jnp.asarray(self.step), jnp.asarray(count)
             with one_blas_thread():
                 for i, key in enumerate(self.keys):
-                    training = self.real.advance(key, self.trainings[i], self.examples, first, many)
-                    self.trainings[i] = jax.block_until_ready(training)
+                    examples = self.examples[self._device(i)]
+                    self.trainings[i] = self.real.advance(key, self.trainings[i], examples, first, many)
+                    if self._device(i) is self.devices[-1]:  # not another one on any of them before
+                        jax.block_until_ready(self.trainings)
+                jax.block_until_ready(self.trainings)
             self.step += count
             self._check_finite()
             if self.step % self.real.steps == 0:
