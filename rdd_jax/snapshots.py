@@ -122,14 +122,14 @@ class Snapshots(NamedTuple):
 
     Attributes:
       variables: stacked, with leading axes of epochs, from the youngest to the oldest, and of networks.
-      epoch, network: where the step is.
+      epoch, network: where the step is, or where each of its stretches begins.
     """
 
     variables: Any
-    epoch: Int[Array, ""]
-    network: Int[Array, ""]
+    epoch: Int[Array, "*stretches"]
+    network: Int[Array, "*stretches"]
 
-    def at(self, epoch: Int[Array, ""] | int) -> Any:
+    def at(self, epoch: Int[Array, "*stretches"] | int) -> Any:
         """The variables of the step's network at an epoch."""
         return jax.tree.map(lambda leaf: leaf[epoch, self.network], self.variables)
 
@@ -156,34 +156,37 @@ def at_snapshots(snapshots: Sequence[Any], with_last: bool = False) -> Trajector
     return _from_snapshots(snapshots, len(snapshots), model)
 
 
-def between_snapshots(snapshots: Sequence[Any], span: int = 1) -> Trajectory:
-    """A stretch of ``span`` epochs of a training, at random at every step, for `objectives.trajectory_matching`.
+def between_snapshots(snapshots: Sequence[Any], span: int = 1, stretches: int = 1) -> Trajectory:
+    """Stretches of ``span`` epochs of trainings, at random at every step, for `objectives.trajectory_matching`.
 
-    The model is the pair of the variables where it begins and where it ends.
+    The model is the pair of the variables where they begin and where they end, with a leading axis of ``stretches``.
 
     Args:
       snapshots: as in `at_snapshots`.
 
     Raises:
-      InputError: ``span < 1``, or fewer than ``span + 1`` epochs.
+      InputError: ``span < 1``, ``stretches < 1``, or fewer than ``span + 1`` epochs.
     """
     at_least("span", span, 1)
+    at_least("stretches", stretches, 1)
     at_least("the number of snapshots", len(snapshots), span + 1)
     model = lambda state, step: (state.at(state.epoch), state.at(state.epoch + span))  # noqa: E731
-    return _from_snapshots(snapshots, len(snapshots) - span, model)
+    return _from_snapshots(snapshots, len(snapshots) - span, model, (stretches,))
 
 
-def _from_snapshots(snapshots: Sequence[Any], starts: int, model: Callable[[Snapshots, Array], Any]) -> Trajectory:
-    """At one of the first ``starts`` epochs of a network, both at random at every step."""
+def _from_snapshots(
+    snapshots: Sequence[Any], starts: int, model: Callable[[Snapshots, Array], Any], shape: tuple[int, ...] = ()
+) -> Trajectory:
+    """At one of the first ``starts`` epochs of a network, both at random at every step; a ``shape`` of them."""
     networks = len(jax.tree.leaves(snapshots[0])[0])
 
     def follow(key: PRNGKey, step: Array, state: Snapshots, synthetic: Synthetic, data: Examples) -> Snapshots:
         epoch_key, network_key = jax.random.split(key)
-        epoch = jax.random.randint(epoch_key, (), 0, starts)
-        return Snapshots(state.variables, epoch, jax.random.randint(network_key, (), 0, networks))
+        epoch = jax.random.randint(epoch_key, shape, 0, starts)
+        return Snapshots(state.variables, epoch, jax.random.randint(network_key, shape, 0, networks))
 
     def init(synthetic: Synthetic) -> Snapshots:
-        zero = jnp.zeros((), jnp.int32)
+        zero = jnp.zeros(shape, jnp.int32)
         return Snapshots(jax.tree.map(lambda *leaves: jnp.stack(leaves), *snapshots), zero, zero)
 
     return Trajectory(init, follow, model)

@@ -65,6 +65,7 @@ PUBLISHED = {
     "mtt": {name: value for name, value in COMMON.items() if name != "augment"} | LABELS | KERNEL | NETWORK | EVALUATION
     | {"optimizer": "adam", "lr": 0.1, "schedule": "cosine", "siamese": SIAMESE, "recipe": "dsa"}
     | {"span": 1, "net_steps": 10, "net_batch": 256, "net_lr": 0.06, "distance": "angle", "net_asked": 3}
+    | {"net_stretches": 1}
     | {"grouping": "none", "init_strata": "class"},
     "frepo": POOLED | {"optimizer": "adam", "feature_reg": 1e-6, "net_epochs": 1, "net_lr": 3e-4},
     "rcig": POOLED | {"optimizer": "adabelief", "feature_reg": 1e-3, "net_epochs": 8, "net_lr": 5e-5},

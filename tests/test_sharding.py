@@ -22,10 +22,11 @@ from rdd_jax.kernels import fc_ntk, krr
 from rdd_jax.kernels.blocks import in_blocks
 from rdd_jax.kmeans import kmeans
 from rdd_jax.networks.recipes import Recipe
-from rdd_jax.objectives import distribution_matching, feature_regression, gradient_matching, kip
+from rdd_jax.objectives import distribution_matching, feature_regression, gradient_matching, kip, trajectory_matching
 from rdd_jax.objectives.regression import on_features
 from rdd_jax.pixels import Mapped, on_device
 from rdd_jax.sampling import stratified, uniform
+from rdd_jax.snapshots import between_snapshots
 from rdd_jax.types import Examples, Synthetic, centred_one_hot
 
 rng = np.random.default_rng(0)
@@ -40,12 +41,16 @@ robust = risk.grouped(risk.cvar(0.8), risk.plus(risk.mean, risk.worst))
 rdd = trajectory.trained(network, trajectory.on_real(network, sgd, uniform(16), 2, robust), sgd, period=2, warm=True)
 dc = trajectory.trained(network, trajectory.on_synthetic(network, optax.sgd(0.01), 1), optax.sgd(0.01), period=3)
 fresh = trajectory.fresh(network)
+keys = jax.random.split(jax.random.key(2), 3)
+kept = [jax.tree.map(lambda leaf: leaf[None], network.init(key, start.images[:1])) for key in keys]
+traced = between_snapshots(kept, stretches=4)
 matched = dict(sampler=stratified(64), optimizer=sgd)
 distillers = {
     "kip": compose(kip(fc_ntk()), uniform(64), optimizer=sgd),
     "dm": compose(distribution_matching(network), trajectory=fresh, **matched),
     "dc": compose(gradient_matching(network), trajectory=dc, **matched),
     "rdd": compose(gradient_matching(network), trajectory=rdd, **matched),
+    "mtt": compose(trajectory_matching(network, 3, 0.1, 4, asked=2), uniform(64), optimizer=sgd, trajectory=traced),
     "regression": compose(feature_regression(on_features(network, 1e-2)), uniform(64), optimizer=sgd, trajectory=fresh),
 }
 
@@ -53,13 +58,11 @@ def results(names):
     images, map_ = on_device(real)
     data = Examples(images, targets, jnp.asarray(labels, jnp.int32), space=map_, group_count=4)
     found, learner = {}, network_learner(network, Recipe(network="mlp", epochs=3))
-    found["networks"] = np.stack([predict(real) for predict in learner(start, [0, 1, 2])])
+    found["networks"] = np.stack([predict(real) for predict in learner(start, [0, 1, 2, 3])])
     for name in names:
         distiller = distillers[name]
         state, _ = distiller.run(jax.random.key(1), distiller.init(start), data, until=3)
         found[name] = np.asarray(state.params["images"]) - np.asarray(start.images)
-    if not names:
-        return found, images
     one = data.replace(images=jnp.asarray(pixels[:1]), held=jnp.zeros(1, jnp.int32))
     state, _ = distillers["kip"].run(jax.random.key(1), distillers["kip"].init(start), one, until=3, images=real)
     found["handed"] = np.asarray(state.params["images"]) - np.asarray(start.images)
@@ -84,14 +87,14 @@ except InputError as error:
 else:
     raise AssertionError
 alone, whole = results(distillers)
-# Along `net` lie the networks of an evaluation; steps are those of another `data`.
-for name, stepped in (("data=8", distillers), ("data=4,net=2", [])):
+# Along `net` lie the networks of an evaluation and the stretches of a step; other steps are those of another `data`.
+for name, stepped in (("data=8", distillers), ("data=4,net=2", ["mtt"])):
     with within(mesh_by_name(name, 64)):
         together, images = results(stepped)
     along = int(name[5])
     parts = images.addressable_shards
     assert len(parts) == 8 and parts[0].data.nbytes == -(-1003 // along) * 64, parts[0].data.nbytes
-    assert len(together) == (len(stepped) + 4 if stepped else 1)
+    assert len(together) == len(stepped) + 4
     for key, found in together.items():
         one = alone[key]
         difference, size = np.abs(one - found).max(), np.abs(one).max()
@@ -106,7 +109,7 @@ def test_a_mesh_gives_what_one_device_does(quick_flags):
     environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
     done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.split() == ["networks", "kip", "dm", "dc", "rdd", "regression", "handed", "kmeans", "krr"]
+    assert done.stdout.split() == ["networks", "kip", "dm", "dc", "rdd", "mtt", "regression", "handed", "kmeans", "krr"]
 
 
 @pytest.mark.parametrize(

@@ -215,7 +215,7 @@ PATHS = {
     ),
     "pooled": trajectory.trained(NETWORK, trajectory.on_synthetic(NETWORK, SGD, 1), SGD, period=4, pool=2),
     "at snapshots": snapshots.at_snapshots(KEPT),
-    "between snapshots": snapshots.between_snapshots(KEPT, 2),
+    "between snapshots": snapshots.between_snapshots(KEPT, 2, stretches=2),
 }
 
 
@@ -262,10 +262,12 @@ def test_a_step_looks_from_any_snapshot_and_beside_it_from_the_last():
 def test_a_stretch_is_of_one_network_and_of_its_span():
     synthetic, data = problem()
     kept = [{"weight": age + jnp.asarray([[0.0], [0.5]])} for age in range(4)]
-    pairs = follow(snapshots.between_snapshots(kept, 2), 40, synthetic, data)
-    starts = [float(start["weight"][0]) for start, _ in pairs]
-    assert {age: starts.count(age) > 3 for age in starts} == dict.fromkeys([0.0, 0.5, 1.0, 1.5], True)
-    assert [float(end["weight"][0]) for _, end in pairs] == [age + 2 for age in starts]
+    pairs = follow(snapshots.between_snapshots(kept, 2, stretches=3), 40, synthetic, data)
+    starts = [float(age) for start, _ in pairs for age in start["weight"][:, 0]]
+    assert len(starts) == 120
+    assert {age: starts.count(age) > 9 for age in starts} == dict.fromkeys([0.0, 0.5, 1.0, 1.5], True)
+    assert [float(age) for _, end in pairs for age in end["weight"][:, 0]] == [age + 2 for age in starts]
+    assert len({tuple(start["weight"][:, 0].tolist()) for start, _ in pairs}) > 9  # each drawn by itself
 
 
 def test_without_snapshots_there_is_no_trajectory():
@@ -275,6 +277,8 @@ def test_without_snapshots_there_is_no_trajectory():
         snapshots.between_snapshots(KEPT[:2], span=2)
     with pytest.raises(InputError, match="span is 0"):
         snapshots.between_snapshots(KEPT, span=0)
+    with pytest.raises(InputError, match="stretches is 0"):
+        snapshots.between_snapshots(KEPT, stretches=0)
 
 
 # --- where a training on the set ends ----------------------------------------------------------------
@@ -300,6 +304,11 @@ def dim(images):
     return 0.5 * images
 
 
+def alone(stretch):
+    """As the only one of its step."""
+    return jax.tree.map(lambda leaf: leaf[None], stretch)
+
+
 def by_distance(synthetic, data, key=KEY, **given):
     """Ours as a function of the images and labels of the set, and the ends of the stretch."""
     start, end = (NETWORK.init(jax.random.key(seed), synthetic.images[:1]) for seed in (1, 2))
@@ -307,8 +316,9 @@ def by_distance(synthetic, data, key=KEY, **given):
     batch = Batch(data.images, data.labels, data.groups, jnp.ones(len(data.labels)), group_count=data.group_count)
 
     def ours(images, labels):
-        losses = objective(key, (start, end), synthetic._replace(images=images, labels=labels), batch)
+        losses = objective(key, alone((start, end)), synthetic._replace(images=images, labels=labels), batch)
         assert losses.group_count == 1
+        assert losses.value.shape == (1,)
         return losses.value.sum()
 
     return ours, start, end
@@ -331,6 +341,20 @@ def test_the_distance_of_trajectories_and_its_gradient_are_those_of_the_steps_on
     (found, slopes), (wanted, theirs) = (jax.jit(jax.value_and_grad(f, (0, 1)))(*at) for f in (ours, expected))
     np.testing.assert_allclose(found, wanted, rtol=1e-5)
     check_slopes(slopes, theirs)
+
+
+def test_every_stretch_of_a_step_has_a_distance_of_its_own():
+    synthetic, data = problem()
+    starts, end_points = (
+        [NETWORK.init(jax.random.key(seed), synthetic.images[:1]) for seed in two] for two in ((1, 2), (3, 4))
+    )
+    batch = Batch(data.images, data.labels, data.groups, jnp.ones(len(data.labels)), group_count=data.group_count)
+    pairs = [jax.tree.map(lambda *leaves: jnp.stack(leaves), *part) for part in (starts, end_points)]
+    found = trajectory_matching(NETWORK, 3, 0.2)(KEY, tuple(pairs), synthetic, batch)
+    np.testing.assert_array_equal(found.weight, [1, 1])
+    for value, start, end in zip(found.value, starts, end_points, strict=True):
+        reached = ends(3, 0.2, synthetic.images, synthetic.labels, start)
+        np.testing.assert_allclose(value, apart(reached, end) / apart(start, end), rtol=1e-5)
 
 
 def test_a_step_asked_by_itself_is_to_push_where_the_whole_should_have_gone():
@@ -390,7 +414,7 @@ def test_a_set_that_leads_where_the_real_training_led_is_at_no_distance():
 
     def found(**given):
         objective = trajectory_matching(NETWORK, 3, 0.1, **given)
-        return jax.jit(lambda: objective(KEY, (start, end), synthetic, batch).value[0])()
+        return jax.jit(lambda: objective(KEY, alone((start, end)), synthetic, batch).value[0])()
 
     assert found() < 1e-10
     assert found(batch=2) > 1e-4  # a part of the set leads elsewhere

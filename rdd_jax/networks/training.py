@@ -9,13 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float
 
 from rdd_jax.augment import augment_by_name, check_augment, none
 from rdd_jax.checks import are_distributions
 from rdd_jax.contracts import Augment
-from rdd_jax.devices import replicated, size_of, spread
+from rdd_jax.devices import replicated, side_by_side, spread
 from rdd_jax.errors import InputError
 from rdd_jax.kernels.gram import BUDGET, row_blocks
 from rdd_jax.networks.base import Centred, Network, check_batch, check_images
@@ -103,8 +102,7 @@ def train(
     """Trains a network a seed on ``synthetic`` alone, by a recipe (DC's); the variables of each.
 
     The network is the recipe's own (`recipes.network_by_recipe`), or another that it is tried on. One compiled loop for
-    all seeds, one after another: at once, their convolutions would be grouped ones, which take 2.5 times as long on a
-    GPU.
+    all seeds, `devices.side_by_side`.
 
     Args:
       held_out: real images and labels by which a recipe that stops (`Recipe.stop`) does so; others do not look at them.
@@ -146,51 +144,42 @@ def _lesson(recipe: Recipe, labels: Float[Array, "n k"]) -> Float[Array, "n k"]:
 @partial(jax.jit, static_argnums=(0, 1))
 def _train(network: Network, recipe: Recipe, synthetic: Synthetic, keys: Array, held_out: Synthetic | None = None):
     """The variables of every key, stacked."""
-    one_by_one = partial(_one_by_one, network, recipe)
-    if size_of("net") == 1 or len(keys) % size_of("net"):
-        return one_by_one(synthetic, keys, held_out)
-    every, net = PartitionSpec(), PartitionSpec("net")
-    at_once = jax.shard_map(one_by_one, in_specs=(every, net, every), out_specs=net, check_vma=False)
-    return replicated(at_once(synthetic, keys, held_out))
+    return replicated(side_by_side(partial(_train_one, network, recipe), (synthetic, held_out), keys))
 
 
-def _one_by_one(network: Network, recipe: Recipe, synthetic: Synthetic, keys: Array, held_out: Synthetic | None):
+def _train_one(network: Network, recipe: Recipe, given: tuple[Synthetic, Synthetic | None], key: PRNGKey) -> Any:
+    synthetic, held_out = given
     images = len(synthetic.images)
     optimizer, augment = optimizer_of(recipe, images), augment_by_name(recipe.augment)
     scaled = lambda outputs, labels: squared_error(outputs, labels) / recipe.label_scale**2  # noqa: E731
     loss = mean_loss(network, cross_entropy if recipe.loss == "cross-entropy" else scaled)
     epochs, rest = recipe.length(images)
 
-    def train_one(key: PRNGKey):
-        init_key, epoch_key = jax.random.split(key)
-        variables = network.init(init_key, synthetic.images[:1])
+    init_key, epoch_key = jax.random.split(key)
+    variables = network.init(init_key, synthetic.images[:1])
 
-        def step(carry: Training, *batch: Array) -> Training:
-            return averaged(recipe, update(loss, optimizer, carry, *batch))
+    def step(carry: Training, *batch: Array) -> Training:
+        return averaged(recipe, update(loss, optimizer, carry, *batch))
 
-        def one(i, carry, batches=None):
-            return epoch(jax.random.fold_in(epoch_key, i), carry, synthetic, step, recipe.batch, augment, batches)
+    def one(i, carry, batches=None):
+        return epoch(jax.random.fold_in(epoch_key, i), carry, synthetic, step, recipe.batch, augment, batches)
 
-        def go_on(first, until, trained):
-            trained = jax.lax.fori_loop(first, jnp.minimum(until, epochs), one, trained)
-            return (
-                jax.lax.cond(until > epochs, lambda: one(epochs, trained, rest), lambda: trained) if rest else trained
-            )
+    def go_on(first, until, trained):
+        trained = jax.lax.fori_loop(first, jnp.minimum(until, epochs), one, trained)
+        return jax.lax.cond(until > epochs, lambda: one(epochs, trained, rest), lambda: trained) if rest else trained
 
-        def handed(trained: Training) -> Any:
-            """What is tested."""
-            found = trained.average if recipe.average else trained.variables
-            settled = network.settle
-            return found if settled is None else settled(found, _mixed(init_key, synthetic.images, recipe))
+    def handed(trained: Training) -> Any:
+        """What is tested."""
+        found = trained.average if recipe.average else trained.variables
+        settled = network.settle
+        return found if settled is None else settled(found, _mixed(init_key, synthetic.images, recipe))
 
-        carry = Training(variables, optimizer.init(variables), variables)
-        if held_out is not None:
-            last = epochs + (rest > 0)
-            return until_no_better(carry, go_on, last, handed, right_of(network, held_out), recipe.stop)
-        trained = jax.lax.fori_loop(0, epochs, one, carry)
-        return handed(one(epochs, trained, rest) if rest else trained)
-
-    return jax.lax.map(train_one, keys)
+    carry = Training(variables, optimizer.init(variables), variables)
+    if held_out is not None:
+        last = epochs + (rest > 0)
+        return until_no_better(carry, go_on, last, handed, right_of(network, held_out), recipe.stop)
+    trained = jax.lax.fori_loop(0, epochs, one, carry)
+    return handed(one(epochs, trained, rest) if rest else trained)
 
 
 def _mixed(key: PRNGKey, images: Array, recipe: Recipe) -> Array:

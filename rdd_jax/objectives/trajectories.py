@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from rdd_jax.augment import none
 from rdd_jax.contracts import Augment, Objective
+from rdd_jax.devices import side_by_side
 from rdd_jax.errors import InputError, at_least
 from rdd_jax.networks import Network, check_batch
 from rdd_jax.networks.training import mean_loss
@@ -59,10 +60,11 @@ def trajectory_matching(
         l = d(\theta_N - \theta_0, \theta^* - \theta_0), \qquad
         \theta_{i+1} = \theta_i - \alpha \nabla_\theta \tfrac{1}{|B_i|} \sum_{j \in B_i} \ell(f(a(s_j); \theta_i), y_j)
 
-    with the two ends :math:`\theta_0, \theta^*` of the stretch, which `snapshots.between_snapshots` gives, and the
+    with the two ends :math:`\theta_0, \theta^*` of a stretch, which `snapshots.between_snapshots` gives, and the
     cross-entropy :math:`\ell`. Cazenavette et al. 2022, *Dataset Distillation by Matching Training Trajectories*, who
     go through the set batch by batch and learn the rate; here batches are drawn, each without replacement, and the rate
-    is given. Real images have no part in it: the one loss is of the whole set.
+    is given. Real images have no part in it: there is a loss for each stretch of the step, of the whole set, and
+    stretches are looked at `devices.side_by_side`.
 
     Theirs is unrolled: the gradient with respect to the set goes through the weights, too. By the chain rule it is then
     a sum of products of up to :math:`N - 1` factors :math:`I - \alpha \nabla^2_\theta \ell`, which grow where
@@ -100,36 +102,40 @@ def trajectory_matching(
     loss, share = mean_loss(network), steps / (asked or steps)
 
     def objective(key: PRNGKey, model: Any, synthetic: Synthetic, batch_of_real: Batch) -> Losses:
-        start, end = model
-        size = len(synthetic.images)
-        check_batch(network, min(batch, size))
+        check_batch(network, min(batch, len(synthetic.images)))
         labels = synthetic.labels + 1 / synthetic.labels.shape[1]
+        stretches = len(jax.tree.leaves(model)[0])
+        each = jax.random.split(key, stretches), *model
+        value = side_by_side(of_stretch, (synthetic.images, labels), each)
+        return Losses(value, jnp.zeros(stretches, jnp.int32), jnp.ones(stretches), group_count=1)
 
-        @jax.checkpoint
-        def slope(weights: Any, images: Array, labels: Array, key: PRNGKey) -> Any:
-            draw_key, augment_key = jax.random.split(key)
-            if batch < size:
-                drawn = jax.random.permutation(draw_key, size)[:batch]
-                images, labels = images[drawn], labels[drawn]
-            return jax.grad(loss)(weights, augment(augment_key, images), labels)
-
-        def held(*at: Any) -> Any:
-            return slope(*jax.lax.stop_gradient(at))
-
-        def asked_for(weights: Any, *at: Any) -> Any:
-            """With the derivative of all the steps that this one stands for."""
-            own = slope(jax.lax.stop_gradient(weights), *at)
-            return jax.tree.map(lambda a: share * a + jax.lax.stop_gradient((1 - share) * a), own)
+    def of_stretch(given: tuple[Array, Array], stretch: tuple[PRNGKey, Any, Any]) -> Array:
+        key, start, end = stretch
+        draw_key, steps_key = jax.random.split(key)
+        chosen = jax.random.permutation(draw_key, steps) < (asked or 0)
 
         def one(weights: Any, step: tuple[PRNGKey, Array]) -> tuple[Any, None]:
-            at = weights, synthetic.images, labels, step[0]
+            at = weights, *given, step[0]
             gradient = slope(*at) if asked is None else jax.lax.cond(step[1], asked_for, held, *at)
             return optax.tree.add_scale(weights, -rate, gradient), None
 
-        draw_key, steps_key = jax.random.split(key)
-        chosen = jax.random.permutation(draw_key, steps) < (asked or 0)
         reached, _ = jax.lax.scan(one, start, (jax.random.split(steps_key, steps), chosen))
-        value = distance(optax.tree.sub(reached, start), optax.tree.sub(end, start))
-        return Losses(value[None], jnp.zeros(1, jnp.int32), jnp.ones(1), group_count=1)
+        return distance(optax.tree.sub(reached, start), optax.tree.sub(end, start))
+
+    @jax.checkpoint
+    def slope(weights: Any, images: Array, labels: Array, key: PRNGKey) -> Any:
+        draw_key, augment_key = jax.random.split(key)
+        if batch < len(images):
+            drawn = jax.random.permutation(draw_key, len(images))[:batch]
+            images, labels = images[drawn], labels[drawn]
+        return jax.grad(loss)(weights, augment(augment_key, images), labels)
+
+    def held(*at: Any) -> Any:
+        return slope(*jax.lax.stop_gradient(at))
+
+    def asked_for(weights: Any, *at: Any) -> Any:
+        """With the derivative of all the steps that this one stands for."""
+        own = slope(jax.lax.stop_gradient(weights), *at)
+        return jax.tree.map(lambda a: share * a + jax.lax.stop_gradient((1 - share) * a), own)
 
     return objective

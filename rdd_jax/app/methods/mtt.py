@@ -57,6 +57,7 @@ class EndsOptions(SiameseOptions):
     net_batch: Annotated[int, count("synthetic images a training step")] = 256
     net_lr: Annotated[float, number("its learning rate (SGD)")] = 0.06
     net_asked: Annotated[int, count("steps, drawn anew each time, that are asked by themselves; 0: unrolled", 0)] = 3
+    net_stretches: Annotated[int, count("stretches a step, divided among the devices of --mesh net=N")] = 1
 
 
 @dataclass(frozen=True)
@@ -123,4 +124,4 @@ class MTT(ByNetworks):
     def from_snapshots(self, snapshots: Sequence[Any]) -> Trajectory:
         at = self.network
         last = None if at.snapshots_to is None else at.snapshots_to - at.snapshots_from + 1
-        return between_snapshots(snapshots[:last], self.matching.span)
+        return between_snapshots(snapshots[:last], self.matching.span, self.matching.net_stretches)
