@@ -63,6 +63,8 @@ def results(names):
         distiller = distillers[name]
         state, _ = distiller.run(jax.random.key(1), distiller.init(start), data, until=3)
         found[name] = np.asarray(state.params["images"]) - np.asarray(start.images)
+    if len(names) < len(distillers):
+        return found, images
     one = data.replace(images=jnp.asarray(pixels[:1]), held=jnp.zeros(1, jnp.int32))
     state, _ = distillers["kip"].run(jax.random.key(1), distillers["kip"].init(start), one, until=3, images=real)
     found["handed"] = np.asarray(state.params["images"]) - np.asarray(start.images)
@@ -94,7 +96,7 @@ for name, stepped in (("data=8", distillers), ("data=4,net=2", ["mtt"])):
     along = int(name[5])
     parts = images.addressable_shards
     assert len(parts) == 8 and parts[0].data.nbytes == -(-1003 // along) * 64, parts[0].data.nbytes
-    assert len(together) == len(stepped) + 4
+    assert len(together) == (len(stepped) + 4 if stepped is distillers else 2)
     for key, found in together.items():
         one = alone[key]
         difference, size = np.abs(one - found).max(), np.abs(one).max()
