@@ -171,15 +171,13 @@ class _Steps:
         own = [jax.random.fold_in(jax.random.key(config.seed), i) for i in range(config.training.networks)]
         start_keys, self.keys = zip(*map(jax.random.split, own), strict=True)
         self.step, seconds, trainings = kept.restore([real.init(key, examples) for key in start_keys])
-        self.devices = jax.local_devices()[: len(own)]
-        self.trainings = [jax.device_put(one, self._device(i)) for i, one in enumerate(trainings)]
-        self.examples = {device: jax.device_put(examples, device) for device in self.devices}
+        devices = jax.local_devices()
+        self.places = [devices[i % len(devices)] for i in range(len(own))]
+        self.trainings = [jax.device_put(*pair) for pair in zip(trainings, self.places, strict=True)]
+        self.examples = {device: jax.device_put(examples, device) for device in set(self.places)}
         self.begun = self.step > 0 or (kept.folder / "state.npz").exists()
         self.rows = kept.rows(self.step // real.steps) if self.begun else []
         self.began = time.perf_counter() - seconds
-
-    def _device(self, network: int) -> jax.Device:
-        return self.devices[network % len(self.devices)]
 
     def epochs(self, progress: Progress, asked_to_stop: Sequence[int]) -> Iterator[int]:
         """Every epoch that is left, as it ends; 0 is the start.
@@ -195,10 +193,9 @@ class _Steps:
             count = min(DISPATCH, self.real.steps - self.step % self.real.steps)
             first, many = jnp.asarray(self.step), jnp.asarray(count)
             with one_blas_thread():
-                for i, key in enumerate(self.keys):
-                    examples = self.examples[self._device(i)]
-                    self.trainings[i] = self.real.advance(key, self.trainings[i], examples, first, many)
-                    if self._device(i) is self.devices[-1]:  # not another one on any of them before
+                for i, (key, place) in enumerate(zip(self.keys, self.places, strict=True)):
+                    self.trainings[i] = self.real.advance(key, self.trainings[i], self.examples[place], first, many)
+                    if (i + 1) % len(self.examples) == 0:  # one at a time on each of them
                         jax.block_until_ready(self.trainings)
                 jax.block_until_ready(self.trainings)
             self.step += count
