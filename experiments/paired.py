@@ -46,8 +46,8 @@ GROUPED: dict[str, dict[str, Any]] = {**COLOURS, "CIFAR-10": PHOTOGRAPHS}
 GROUPINGS = {"coloured MNIST": "labels", "CIFAR10-S": "labels", "CIFAR-10": "discovered"}
 """The true groups, or where there are none those that are found without labels."""
 
-RISKS: dict[str, tuple[RiskOptions | None, dict[str, float]]] = {
-    "plain": (None, {"risks": 0.01, "trajectories": 0.04}),
+RISKS: dict[str, tuple[RiskOptions, dict[str, float]]] = {
+    "plain": (Train().risk, {"risks": 0.01, "trajectories": 0.04}),
     "RDD's": (RiskOptions(within="cvar", across="mean+max", tau=0.8), {"risks": 0.003}),
     "even": (RiskOptions(within="mean", across="mean"), {"risks": 0.01, "trajectories": 0.02}),
 }
@@ -82,8 +82,8 @@ def networks(comparison: str, case: str, risk: str, seed: int) -> Path:
     over, rates = RISKS[risk]
     recipe, count = TRAININGS[comparison]
     training = RealRecipeOptions(recipe=f"{recipe},learning_rate={rates[comparison]}", networks=count)
-    groups = GroupOptions("none" if over is None else GROUPINGS[case])
-    train(Train(seed, out, DataOptions(**GROUPED[case]), training, groups, over or RiskOptions()))
+    groups = GroupOptions("none" if risk == "plain" else GROUPINGS[case])
+    train(Train(seed, out, DataOptions(**GROUPED[case]), training, groups, over))
     return out
 
 

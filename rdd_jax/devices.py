@@ -57,29 +57,42 @@ def check_mesh_name(name: str) -> dict[str, int]:
     return axes
 
 
-def mesh_by_name(name: str, batch: int | None = None) -> Mesh:
+def mesh_by_name(name: str, batch: int | None = None, networks: int | None = None) -> Mesh:
     """A mesh with the axes ``data`` and ``net``.
 
     Args:
-      name: ``auto``: all devices along ``data``, or as many of them as divide the batch; or sizes, ``data=4,net=2``.
+      name: ``auto``: all devices along ``data``, or as many of them as divide the batch, and where ``networks`` are
+        given as many of the others along ``net`` as divide those; or sizes, ``data=4,net=2``.
       batch: real examples of a step; None where there are no steps.
+      networks: that a step looks at `side_by_side`; None where it does not.
 
     Raises:
-      InputError: a name of another form, more devices than there are, a batch that ``data`` does not divide.
+      InputError: a name of another form, more devices than there are, a batch that ``data`` does not divide, networks
+        that ``net`` does not divide.
     """
     axes, devices = check_mesh_name(name), jax.devices()
     if not axes:
-        along = next(n for n in range(len(devices), 0, -1) if batch is None or batch % n == 0)
-        axes = {"data": along if jax.process_count() == 1 else len(devices)}
+        if jax.process_count() == 1:
+            along = _most(len(devices), batch or 0)
+            axes = {"data": along, "net": _most(len(devices) // along, networks or 1)}
+        else:  # all of them, whether that divides or not
+            axes = {"data" if networks is None else "net": len(devices)}
     sizes = [axes.get(axis, 1) for axis in AXES]
     if prod(sizes) > len(devices):
         kind = devices[0].platform
         raise InputError(f"mesh is {name!r}, {prod(sizes)} devices, but there are {len(devices)} ({kind}): give auto")
     if batch is not None and batch % sizes[0]:
         raise InputError(f"mesh has data={sizes[0]}, which does not divide the batch of {batch}: change one of them")
+    if networks is not None and networks % sizes[1]:
+        raise InputError(f"mesh has net={sizes[1]}, which does not divide a step's {networks} networks: change one")
     if jax.process_count() > 1 and prod(sizes) < len(devices):
         raise InputError(f"mesh is {name!r}, but {jax.process_count()} hosts have {len(devices)} devices: use them all")
     return Mesh(np.array(devices[: prod(sizes)]).reshape(sizes), AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def _most(devices: int, things: int) -> int:
+    """How many of the devices share things evenly; all of them where there are none."""
+    return next(n for n in range(devices, 0, -1) if things % n == 0)
 
 
 def within(mesh: Mesh) -> AbstractContextManager[object]:

@@ -82,12 +82,19 @@ for name, rounds in (("data=2", 2), ("data=3", 1)):  # 256 on each device at onc
         np.testing.assert_array_equal(twice(real[:601]), 2 * real[:601].reshape(601, -1))
 assert mesh_by_name("auto", 20).shape == {"data": 5, "net": 1}
 assert mesh_by_name("auto").shape == {"data": 8, "net": 1}
-try:
-    mesh_by_name("data=4", 6)
-except InputError as error:
-    assert "data=4, which does not divide the batch of 6" in str(error)
-else:
-    raise AssertionError
+assert mesh_by_name("auto", 20, 1).shape == {"data": 5, "net": 1}
+assert mesh_by_name("auto", 4, 3).shape == {"data": 4, "net": 1}
+assert mesh_by_name("auto", 1, 6).shape == {"data": 1, "net": 6}
+assert mesh_by_name("net=2", 1, 6).shape == {"data": 1, "net": 2}
+
+def refused(*asked):
+    try:
+        mesh_by_name(*asked)
+    except InputError as error:
+        return str(error)
+
+assert "data=4, which does not divide the batch of 6" in refused("data=4", 6)
+assert "net=4, which does not divide a step's 6 networks" in refused("net=4", 1, 6)
 alone, whole = results(distillers)
 # Along `net` lie the networks of an evaluation and the stretches of a step; other steps are those of another `data`.
 for name, stepped in (("data=8", distillers), ("data=4,net=2", ["mtt"])):

@@ -353,6 +353,9 @@ def test_other_trainings_and_folders_are_refused(here, tmp_path, capsys):
     assert "holds no snapshots: give another --out" in said(capsys, *asked(tmp_path / "empty"))
     assert "'nearest' looks at a synthetic set" in said(capsys, *asked(tmp_path / "new", "--grouping", "nearest"))
     assert "'none' stands alone" in said(capsys, *asked(tmp_path / "new", "--grouping", "none+class"))
+    assert "across is 'mean', but grouping is 'none': add one" in said(
+        capsys, *asked(tmp_path / "new", "--across", "mean")
+    )
     assert "the recipe has stop" in said(capsys, *asked(tmp_path / "new", recipe=f"{WORDS},stop=1"))
     assert not (tmp_path / "new").exists()
     shutil.copytree("kept", tmp_path / "kept")
@@ -433,7 +436,6 @@ def test_trajectories_that_cannot_be_matched_are_refused(here, tmp_path, capsys)
         return said(capsys, *words, "--out", str(tmp_path / "run"), *more)
 
     assert "make some with `rdd train`, and give --snapshots" in refused()
-    assert "mtt has no later network that could teach" in refused("--snapshots", "kept", "--taught", "1")
     assert "kept' is the last: lower span" in refused("--snapshots", "kept", "--span", "2", "--snapshots-from", "2")
     assert "span is 2 from epoch 0 on, but epoch 1" in refused(
         "--snapshots", "kept", "--span", "2", "--snapshots-to", "1"
@@ -443,6 +445,17 @@ def test_trajectories_that_cannot_be_matched_are_refused(here, tmp_path, capsys)
         "--snapshots", "kept", "--robust"
     )
     assert not (tmp_path / "run").exists()
+
+
+def test_devices_share_the_stretches_of_a_step(here, tmp_path, capsys, monkeypatch):
+    def asked(name, batch, networks):
+        raise InputError(f"devices for {name}, {batch}, {networks}")
+
+    monkeypatch.setattr("rdd_jax.app.distilling.mesh_by_name", asked)
+    words = ["--data", "own.npz", "--network", "mlp", "--net-width", "16", "--ipc", "2", "--snapshots", "kept"]
+    words = [*words, "--out", tmp_path / "run"]
+    assert "devices for auto, 1, 6" in said(capsys, "distill", "mtt", *words, "--net-stretches", "6")
+    assert "devices for auto, 4, None" in said(capsys, "distill", "dm", *words, "--batch", "2")
 
 
 @pytest.mark.slow

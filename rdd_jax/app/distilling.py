@@ -88,8 +88,9 @@ def _distilled(config: Method, run: Run, resume: bool, held: ExitStack, progress
     if not resume:
         check_room(config, splits.train, run.folder)
     held.enter_context(at_precision(config.precision))
-    batch = config.drawn(splits.train.classes).batch if isinstance(config, Stepped) else None
-    held.enter_context(within(mesh_by_name(config.mesh, batch)))
+    stepped = isinstance(config, Stepped)
+    shares = (config.drawn(splits.train.classes).batch, config.networks_of_step) if stepped else ()
+    held.enter_context(within(mesh_by_name(config.mesh, *shares)))
     kernel = pieces.kernel_of(config.kernel, splits.train)
     prepared = prepare(splits, config.data.preprocess, config.data.zca_reg)
     with heard(progress):

@@ -89,6 +89,10 @@ def _check(config: Train) -> None:
     parts = split_names(config.groups.grouping or "none")
     if "none" in parts and len(parts) > 1:
         raise InputError(f"grouping is {config.groups.grouping!r}: 'none' stands alone")
+    if "none" in parts:
+        for name, usual in vars(Train().risk).items():
+            if (value := getattr(config.risk, name)) != usual:
+                raise InputError(f"{name} is {value!r}, but grouping is 'none': add one (discovered)")
     if "nearest" in parts:
         raise InputError("grouping 'nearest' looks at a synthetic set, and there is none: give discovered")
 

@@ -125,6 +125,9 @@ class Stepped(Method):
         batch: BatchOptions = BatchOptions()
         optimiser: OptimiserOptions = OptimiserOptions()
 
+    networks_of_step: ClassVar[int | None] = None
+    """Networks that a step looks at side by side; None: what it looks at is divided in no such way."""
+
     @property
     def steps(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Steps of the optimiser."""

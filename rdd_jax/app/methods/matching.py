@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar
 
 from rdd_jax.app.methods.base import Method, filled
-from rdd_jax.app.methods.networked import ByNetworks, NetworkOptions, as_distributions
+from rdd_jax.app.methods.networked import Taught, TaughtOptions, as_distributions
 from rdd_jax.app.options import Option, count, one_of
 from rdd_jax.app.sections import (
     BatchOptions,
@@ -71,7 +71,7 @@ def siamese_of(siamese: str | None, shared: bool = True) -> Augment:
 
 
 @dataclass(frozen=True)
-class Matching(ByNetworks):
+class Matching(Taught):
     """A method that matches what networks make of real and of synthetic images, a distance a group."""
 
     data: DataOptions = DataOptions()
@@ -80,7 +80,7 @@ class Matching(ByNetworks):
     risk: RiskOptions = RiskOptions()
     batch: MatchingBatchOptions = MatchingBatchOptions()
     optimiser: OptimiserOptions = OptimiserOptions(optimizer="sgd", lr=0.1)
-    network: NetworkOptions = NetworkOptions()
+    network: TaughtOptions = TaughtOptions()
     matching: SiameseOptions = SiameseOptions()
     kernel: RegressionOptions = RegressionOptions()
     evaluation: EvaluationOptions = EvaluationOptions(learners=None)
@@ -92,7 +92,7 @@ class Matching(ByNetworks):
         # The set comes before groups that are nearest to it.
         nearest = "nearest" in split_names(self.groups.grouping or "")
         own = filled(self, init_strata="class") if nearest else self
-        return ByNetworks.resolved(own, train)
+        return Taught.resolved(own, train)
 
     def check(self) -> None:
         super().check()

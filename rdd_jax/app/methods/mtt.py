@@ -57,7 +57,7 @@ class EndsOptions(SiameseOptions):
     net_batch: Annotated[int, count("synthetic images a training step")] = 256
     net_lr: Annotated[float, number("its learning rate (SGD)")] = 0.06
     net_asked: Annotated[int, count("steps, drawn anew each time, that are asked by themselves; 0: unrolled", 0)] = 3
-    net_stretches: Annotated[int, count("stretches a step, divided among the devices of --mesh net=N")] = 1
+    net_stretches: Annotated[int, count("stretches a step, side by side on several devices")] = 1
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,11 @@ class MTT(ByNetworks):
     # No options of this method, for it looks at no real images.
     batch: ClassVar[BatchOptions] = BatchOptions(batch=1)  # pyright: ignore[reportIncompatibleVariableOverride]
     risk: ClassVar[RiskOptions] = RiskOptions()  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    @property
+    def networks_of_step(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.matching.net_stretches
+
     PLAIN: ClassVar[dict[str, Any]] = {"grouping": "none", "init_strata": "class"}
     ROBUST: ClassVar[dict[str, Any]] = {"grouping": "discovered", "init_strata": "group"}
 
@@ -84,10 +89,7 @@ class MTT(ByNetworks):
 
     def check(self) -> None:
         super().check()
-        at = self.network
-        if at.taught:
-            raise InputError(f"taught is {at.taught:g}, but mtt has no later network that could teach: leave it out")
-        check_batch(pieces.network_of(at, at.network, 2), self.matching.net_batch)
+        check_batch(pieces.network_of(self.network, self.network.network, 2), self.matching.net_batch)
 
     def check_data(self, splits: Splits) -> None:
         if self.network.snapshots is None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from rdd_jax.app import pieces
 from rdd_jax.app.digests import fingerprint
@@ -26,7 +26,16 @@ from rdd_jax.snapshots import at_snapshots
 from rdd_jax.trajectory import Trajectory
 from rdd_jax.types import Data, Splits, Synthetic, centred_one_hot
 
-__all__ = ["ByNetworks", "NetworkOptions", "SnapshotOptions", "TrainingOptions", "as_distributions", "dsa_parts"]
+__all__ = [
+    "ByNetworks",
+    "NetworkOptions",
+    "SnapshotOptions",
+    "Taught",
+    "TaughtOptions",
+    "TrainingOptions",
+    "as_distributions",
+    "dsa_parts",
+]
 
 
 def _check_snapshots(name: str, value: str) -> None:
@@ -44,7 +53,6 @@ class SnapshotOptions:
 
     snapshots: Annotated[str | None, SNAPSHOTS] = None
     snapshots_from: Annotated[int, count("the first epoch of --snapshots; 0: random weights", least=0)] = 1
-    taught: Annotated[float, number("weight of the set's cross-entropy under the last of --snapshots", least=0)] = 0.0
 
 
 @dataclass(frozen=True)
@@ -52,6 +60,13 @@ class NetworkOptions(SnapshotOptions, PrecisionOptions, SizeOptions):
     """The network of the steps."""
 
     network: Annotated[str, one_of(NETWORKS, "what the set is made by")] = "convnet"
+
+
+@dataclass(frozen=True)
+class TaughtOptions(NetworkOptions):
+    """The network of the steps, and a later one that teaches."""
+
+    taught: Annotated[float, number("weight of the set's cross-entropy under the last of --snapshots", least=0)] = 0.0
 
 
 @dataclass(frozen=True)
@@ -86,6 +101,9 @@ class ByNetworks(Stepped):
         risk: RiskOptions = RiskOptions()
         network: NetworkOptions = NetworkOptions()
 
+    taught: ClassVar[float] = 0.0
+    """Weight of the set's cross-entropy under the last snapshot of a network."""
+
     @property
     def precision(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Of the products of all networks of a run, its evaluation's too."""
@@ -107,9 +125,8 @@ class ByNetworks(Stepped):
     def check(self) -> None:
         super().check()
         pieces.network_of(self.network, self.network.network, 2)
-        at = self.network
-        if at.taught and at.snapshots is None:
-            raise InputError(f"taught is {at.taught:g}, but there is no network that could teach: give --snapshots")
+        if self.taught and self.network.snapshots is None:
+            raise InputError(f"taught is {self.taught:g}, but there is no network that could teach: give --snapshots")
 
     def check_images(self, shape: Sequence[int]) -> None:
         super().check_images(shape)
@@ -128,7 +145,7 @@ class ByNetworks(Stepped):
 
     def from_snapshots(self, snapshots: Sequence[Any]) -> Trajectory:
         """The networks of the steps, where these are given; see `snapshots.at_snapshots`."""
-        return at_snapshots(snapshots, with_last=self.network.taught > 0)
+        return at_snapshots(snapshots, with_last=self.taught > 0)
 
     def all_data(self) -> list[Evaluation]:
         if self.network.snapshots is None:
@@ -167,8 +184,8 @@ class ByNetworks(Stepped):
         if at.snapshots is not None:
             kept = SnapshotFolder(Path(at.snapshots)).load(at.snapshots_from)
             trajectory = lambda _: self.from_snapshots(kept)  # noqa: E731
-        if at.taught:
-            objective = taught(objective, network, at.taught, self.own_augment())
+        if self.taught:
+            objective = taught(objective, network, self.taught, self.own_augment())
         return compose(
             objective,
             risk=self.across(),
@@ -176,3 +193,15 @@ class ByNetworks(Stepped):
             parameterisation=pieces.parameterisation_of(self.set, self.label_kind),
             **pieces.steps_of(self.drawn(train.classes), self.optimiser),
         )
+
+
+@dataclass(frozen=True)
+class Taught(ByNetworks):
+    """Such a method whose set may also be taught by the last of the snapshots."""
+
+    if TYPE_CHECKING:
+        network: TaughtOptions = TaughtOptions()  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    @property
+    def taught(self) -> float:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.network.taught

@@ -22,7 +22,7 @@ import optax
 
 from rdd_jax.app import pieces
 from rdd_jax.app.methods.kip import Kip, KipBatchOptions
-from rdd_jax.app.methods.networked import ByNetworks, NetworkOptions, TrainingOptions
+from rdd_jax.app.methods.networked import Taught, TaughtOptions, TrainingOptions
 from rdd_jax.app.options import count, number, one_of
 from rdd_jax.app.sections import (
     DataOptions,
@@ -90,7 +90,7 @@ class PoolOptions(TrainingOptions):
 
 
 @dataclass(frozen=True)
-class FeatureRegression(ByNetworks):
+class FeatureRegression(Taught):
     """A regression on what networks make of images."""
 
     data: DataOptions = DataOptions()
@@ -99,7 +99,7 @@ class FeatureRegression(ByNetworks):
     risk: RiskOptions = RiskOptions(across=None)
     batch: FeatureBatchOptions = FeatureBatchOptions()
     optimiser: OptimiserOptions = OptimiserOptions(lr=0.01, schedule="cosine")
-    network: NetworkOptions = NetworkOptions()
+    network: TaughtOptions = TaughtOptions()
     regression: FeatureOptions = FeatureOptions()
     kernel: RegressionOptions = RegressionOptions()
     evaluation: EvaluationOptions = EvaluationOptions(learners=None)
