@@ -12,7 +12,7 @@ scored by ConvNet-3-128 under DC's recipe (`precision`: ConvNet-3-64), one netwo
 everything.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +23,7 @@ from rdd_jax.app.commands import RealRecipeOptions, Train
 from rdd_jax.app.methods import Method, configured
 from rdd_jax.app.run_folder import Run
 from rdd_jax.app.sections import DataOptions, GroupOptions, RiskOptions
+from rdd_jax.errors import check_one_of
 from rdd_jax.files import read_values
 
 FOLDER = Path("runs/paired")
@@ -102,20 +103,22 @@ def config_of(comparison: str, case: str, choice: str, seed: int) -> Method:
     return configured(method, ipc=10, seed=seed, checkpoint_every=steps, seeds=1, baselines=False, **options)
 
 
-def cells(comparison: str, seeds: int) -> Iterator[tuple[str, str, int, Path]]:
-    """``(case, choice, seed, folder)``, seed by seed, so that what has ended can be compared."""
+def cells(comparison: str, seeds: int, only: Sequence[str] = ()) -> Iterator[tuple[str, str, int, Path]]:
+    """``(case, choice, seed, folder)`` of ``only`` these cases, seed by seed, so that what has ended can be compared."""
     cases, choices = COMPARISONS[comparison]
+    for case in only:
+        check_one_of("case", case, cases)
     for seed in range(seeds):
-        for case in cases:
+        for case in only or cases:
             for choice in choices:
                 yield case, choice, seed, FOLDER / comparison / case / choice / str(seed)
 
 
-def run(comparison: str, seeds: int) -> None:
+def run(comparison: str, seeds: int, only: Sequence[str]) -> None:
     """Every cell that is not finished; interrupted ones are resumed."""
     from rdd_jax.app.distilling import distill
 
-    for case, choice, seed, folder in cells(comparison, seeds):
+    for case, choice, seed, folder in cells(comparison, seeds, only):
         if not Run(folder).finished:
             resume = (folder / "config.json").exists()
             config = Run(folder).config() if resume else config_of(comparison, case, choice, seed)
@@ -128,13 +131,13 @@ def _figures(report: dict[str, Any]) -> dict[str, float]:
     return found | {"rare": found.get("worst_group", found["cluster_min"])}
 
 
-def table(comparison: str, seeds: int) -> None:
+def table(comparison: str, seeds: int, only: Sequence[str]) -> None:
     """Prints the Markdown table of ``experiments/README.md``: in %, mean ± sample deviation over seeds."""
     metrics = {"accuracy": "accuracy", "rare": "worst group or Cluster-min", "deo_m": "DEO_M"}
     titles = [title for metric in metrics.values() for title in (metric, "difference")]
     print(f"| | choice | seeds | {' | '.join(titles)} |\n|" + "---|" * (3 + len(titles)))
     found: dict[tuple[str, str], dict[int, dict[str, float]]] = {}
-    for case, choice, seed, folder in cells(comparison, seeds):
+    for case, choice, seed, folder in cells(comparison, seeds, only):
         if Run(folder).finished:
             found.setdefault((case, choice), {})[seed] = _figures(read_values(folder / "report.json", ""))
     first = COMPARISONS[comparison][1][0]
@@ -152,13 +155,15 @@ def main(
     what: tyro.conf.Positional[Literal["run", "table"]],
     comparison: tyro.conf.Positional[Literal["starts", "risks", "trajectories", "precision"]],
     seeds: int = 3,
+    cases: tuple[str, ...] = (),
 ) -> None:
     """Runs the cells of a comparison, or shows what is there.
 
     Args:
       seeds: of everything: splits, starts, batches, networks.
+      cases: only these, in this order.
     """
-    {"run": run, "table": table}[what](comparison, seeds)
+    {"run": run, "table": table}[what](comparison, seeds, cases)
 
 
 if __name__ == "__main__":
