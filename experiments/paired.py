@@ -104,7 +104,7 @@ def config_of(comparison: str, case: str, choice: str, seed: int) -> Method:
 
 
 def cells(comparison: str, seeds: int, only: Sequence[str] = ()) -> Iterator[tuple[str, str, int, Path]]:
-    """``(case, choice, seed, folder)`` of ``only`` these cases, seed by seed, so that what has ended can be compared."""
+    """``(case, choice, seed, folder)``, ``only`` of these cases, seed by seed: what has ended can be compared."""
     cases, choices = COMPARISONS[comparison]
     for case in only:
         check_one_of("case", case, cases)
