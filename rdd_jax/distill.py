@@ -108,7 +108,7 @@ class Distiller(NamedTuple):
         # Dispatches end at multiples of DISPATCH whatever the start, so that a resumed run is the same one.
         while (at := int(np.ravel(state.step)[0])) < until:
             with one_blas_thread():
-                state, infos, unread = jax.block_until_ready(several(state, min(DISPATCH - at % DISPATCH, until - at)))
+                state, infos, unread = several(state, min(DISPATCH - at % DISPATCH, until - at))
             if infos:
                 info = Info(*(np.concatenate(values) for values in zip(*infos, strict=True)))
                 if not info.finite.all():
@@ -127,10 +127,11 @@ class Distiller(NamedTuple):
         self, key: Key[Array, "*s"], data: Examples, first: int, until: int, images: Images | None
     ) -> Callable[[State, int], tuple[State, list[Info], InputError | None]]:
         """``several(state, count) -> (state, infos, why)``: so many steps on, or fewer: why."""
+        # Waited for by JAX, which hears signals the while; NumPy would hold them back to the end.
         cut = lambda info, count: Info(*(np.asarray(values)[:count] for values in info))  # noqa: E731
 
         def together(state: State, count: int) -> tuple[State, list[Info], None]:
-            state, info = self.advance(key, state, data, jnp.asarray(count))
+            state, info = jax.block_until_ready(self.advance(key, state, data, jnp.asarray(count)))
             return state, [cut(info, count)], None
 
         if images is None:
@@ -144,7 +145,7 @@ class Distiller(NamedTuple):
                     some, own = next(pieces)
                 except InputError as error:
                     return state, infos, error
-                state, info = self.advance(key, state, own, jnp.asarray(some))
+                state, info = jax.block_until_ready(self.advance(key, state, own, jnp.asarray(some)))
                 infos.append(cut(info, some))
                 done += some
             return state, infos, None

@@ -726,6 +726,29 @@ def test_a_signal_is_noted_and_a_second_one_is_obeyed(number):
     assert signal.getsignal(which) == before
 
 
+INTERRUPTED = """
+import os, signal, threading
+import jax
+
+def listen(event, seconds, **about):
+    if event == "/jax/core/compile/backend_compile_duration" and "_train" in about["fun_name"]:
+        threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+
+jax.monitoring.register_event_duration_secs_listener(listen)
+from rdd_jax.app.cli import run
+run()
+"""
+"""Half a second after the training of a network was compiled."""
+
+
+@pytest.mark.slow
+def test_an_interrupt_is_heard_while_a_network_is_trained(finished, quick_flags):
+    endless = "dc,network=mlp,width=8,epochs=1000000000"
+    words = ["evaluate", str(finished), "--learners", "mlp", "--recipe", endless, "--seeds", "1", "--no-baselines"]
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED, *words], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (130, "rdd: interrupted")
+
+
 def test_resuming_refuses_another_configuration(finished, capsys):
     before = (finished / "synthetic.npz").read_bytes()
     assert main(["distill", "--resume", str(finished), "--ipc", "3", "--lr", "0.1"]) == 2

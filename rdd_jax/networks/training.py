@@ -119,7 +119,8 @@ def train(
     check_training(network, recipe, synthetic.images.shape)
     synthetic = synthetic._replace(labels=_lesson(recipe, synthetic.labels))
     keys = jax.vmap(jax.random.key)(jnp.array(seeds))
-    variables = _train(network, recipe, synthetic, keys, held_out if recipe.stop else None)
+    # Waited for here, where an interrupt is heard; NumPy, which looks at what they predict, would hold it back.
+    variables = jax.block_until_ready(_train(network, recipe, synthetic, keys, held_out if recipe.stop else None))
     return [jax.tree.map(itemgetter(i), variables) for i in range(len(seeds))]
 
 
