@@ -84,7 +84,8 @@ def mesh_by_name(name: str, batch: int | None = None, networks: int | None = Non
     if batch is not None and batch % sizes[0]:
         raise InputError(f"mesh has data={sizes[0]}, which does not divide the batch of {batch}: change one of them")
     if networks is not None and networks % sizes[1]:
-        raise InputError(f"mesh has net={sizes[1]}, which does not divide a step's {networks} networks: change one")
+        what = f"the networks of a step, {networks}"
+        raise InputError(f"mesh has net={sizes[1]}, which does not divide {what}: change one of them")
     if jax.process_count() > 1 and prod(sizes) < len(devices):
         raise InputError(f"mesh is {name!r}, but {jax.process_count()} hosts have {len(devices)} devices: use them all")
     return Mesh(np.array(devices[: prod(sizes)]).reshape(sizes), AXES, axis_types=(AxisType.Auto,) * len(AXES))

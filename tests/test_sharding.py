@@ -94,12 +94,12 @@ def refused(*asked):
         return str(error)
 
 assert "data=4, which does not divide the batch of 6" in refused("data=4", 6)
-assert "net=4, which does not divide a step's 6 networks" in refused("net=4", 1, 6)
+assert "net=4, which does not divide the networks of a step, 6" in refused("net=4", 1, 6)
 # Several hosts use all of their devices, or are told why not.
 processes, jax.process_count = jax.process_count, lambda: 2
 assert mesh_by_name("auto", 64).shape == {"data": 8, "net": 1}
 assert mesh_by_name("auto", 1, 16).shape == {"data": 1, "net": 8}
-assert "net=8, which does not divide a step's 6 networks" in refused("auto", 1, 6)
+assert "net=8, which does not divide the networks of a step, 6" in refused("auto", 1, 6)
 jax.process_count = processes
 alone, whole = results(distillers)
 # Along `net` lie the networks of an evaluation and the stretches of a step; other steps are those of another `data`.

@@ -76,13 +76,12 @@ class MTT(ByNetworks):
     # No options of this method, for it looks at no real images.
     batch: ClassVar[BatchOptions] = BatchOptions(batch=1)  # pyright: ignore[reportIncompatibleVariableOverride]
     risk: ClassVar[RiskOptions] = RiskOptions()  # pyright: ignore[reportIncompatibleVariableOverride]
+    PLAIN: ClassVar[dict[str, Any]] = {"grouping": "none", "init_strata": "class"}
+    ROBUST: ClassVar[dict[str, Any]] = {"grouping": "discovered", "init_strata": "group"}
 
     @property
     def networks_of_step(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
         return self.matching.net_stretches
-
-    PLAIN: ClassVar[dict[str, Any]] = {"grouping": "none", "init_strata": "class"}
-    ROBUST: ClassVar[dict[str, Any]] = {"grouping": "discovered", "init_strata": "group"}
 
     def published(self, train: Data) -> dict[str, Any]:
         return dsa_parts(train)

@@ -197,7 +197,7 @@ class ByNetworks(Stepped):
 
 @dataclass(frozen=True)
 class Taught(ByNetworks):
-    """Such a method whose set may also be taught by the last of the snapshots."""
+    """A method by networks whose set may also be taught by the last of the snapshots."""
 
     if TYPE_CHECKING:
         network: TaughtOptions = TaughtOptions()  # pyright: ignore[reportIncompatibleVariableOverride]
