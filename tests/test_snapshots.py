@@ -285,7 +285,7 @@ def test_nothing_is_trained_twice(here, capsys, monkeypatch):
 def test_the_folder_is_named_by_all_that_decides_the_result(here, tmp_path, monkeypatch):
     shutil.copy("own.npz", tmp_path)
     monkeypatch.chdir(tmp_path)
-    found = [training.train(updated(config(None), change))["out"] for change in ({}, {"seed": 1}, {"tau": 0.5}, {})]
+    found = [training.train(updated(config(None), change))["out"] for change in ({}, {"seed": 1}, {"networks": 2}, {})]
     assert len(set(found)) == 3
     assert found[0] == found[3]
 
