@@ -103,7 +103,7 @@ def config_of(comparison: str, case: str, choice: str, seed: int) -> Method:
     return configured(method, ipc=10, seed=seed, checkpoint_every=steps, seeds=1, baselines=False, **options)
 
 
-def cells(comparison: str, seeds: int, only: Sequence[str] = ()) -> Iterator[tuple[str, str, int, Path]]:
+def cells(comparison: str, seeds: int, only: Sequence[str]) -> Iterator[tuple[str, str, int, Path]]:
     """``(case, choice, seed, folder)``, ``only`` of these cases, seed by seed: what has ended can be compared."""
     cases, choices = COMPARISONS[comparison]
     for case in only:

@@ -436,6 +436,9 @@ def test_trajectories_that_cannot_be_matched_are_refused(here, tmp_path, capsys)
         return said(capsys, *words, "--out", str(tmp_path / "run"), *more)
 
     assert "make some with `rdd train`, and give --snapshots" in refused()
+    assert "--taught is no option of `rdd distill mtt`" in refused(
+        "--snapshots", "kept", "--taught", "1"
+    )  # there is no later network that could teach
     assert "kept' is the last: lower span" in refused("--snapshots", "kept", "--span", "2", "--snapshots-from", "2")
     assert "span is 2 from epoch 0 on, but epoch 1" in refused(
         "--snapshots", "kept", "--span", "2", "--snapshots-to", "1"
