@@ -103,18 +103,18 @@ def config_of(comparison: str, case: str, choice: str, seed: int) -> Method:
     return configured(method, ipc=10, seed=seed, checkpoint_every=steps, seeds=1, baselines=False, **options)
 
 
-def cells(comparison: str, seeds: int, only: Sequence[str]) -> Iterator[tuple[str, str, int, Path]]:
+def cells(comparison: str, seeds: range, only: Sequence[str]) -> Iterator[tuple[str, str, int, Path]]:
     """``(case, choice, seed, folder)``, ``only`` of these cases, seed by seed: what has ended can be compared."""
     cases, choices = COMPARISONS[comparison]
     for case in only:
         check_one_of("case", case, cases)
-    for seed in range(seeds):
+    for seed in seeds:
         for case in only or cases:
             for choice in choices:
                 yield case, choice, seed, FOLDER / comparison / case / choice / str(seed)
 
 
-def run(comparison: str, seeds: int, only: Sequence[str]) -> None:
+def run(comparison: str, seeds: range, only: Sequence[str]) -> None:
     """Every cell that is not finished; interrupted ones are resumed."""
     from rdd_jax.app.distilling import distill
 
@@ -131,7 +131,7 @@ def _figures(report: dict[str, Any]) -> dict[str, float]:
     return found | {"rare": found.get("worst_group", found["cluster_min"])}
 
 
-def table(comparison: str, seeds: int, only: Sequence[str]) -> None:
+def table(comparison: str, seeds: range, only: Sequence[str]) -> None:
     """Prints the Markdown table of ``experiments/README.md``: in %, mean ± sample deviation over seeds."""
     metrics = {"accuracy": "accuracy", "rare": "worst group or Cluster-min", "deo_m": "DEO_M"}
     titles = [title for metric in metrics.values() for title in (metric, "difference")]
@@ -155,15 +155,17 @@ def main(
     what: tyro.conf.Positional[Literal["run", "table"]],
     comparison: tyro.conf.Positional[Literal["starts", "risks", "trajectories", "precision"]],
     seeds: int = 3,
+    first: int = 0,
     cases: tuple[str, ...] = (),
 ) -> None:
     """Runs the cells of a comparison, or shows what is there.
 
     Args:
-      seeds: of everything: splits, starts, batches, networks.
+      seeds: how many, of everything: splits, starts, batches, networks.
+      first: of the seeds, so that two machines can share them.
       cases: only these, in this order.
     """
-    {"run": run, "table": table}[what](comparison, seeds, cases)
+    {"run": run, "table": table}[what](comparison, range(first, first + seeds), cases)
 
 
 if __name__ == "__main__":
