@@ -45,9 +45,9 @@ def of(compilations, name):
     return sum(count for key, count in compilations.items() if key.removesuffix(")").removeprefix("jit(") == name)
 
 
-@pytest.mark.parametrize("seeds", [2, 4])
-def test_a_run_compiles_its_steps_once_and_its_networks_once(seeds, own, tmp_path, compilations):
-    recipe = f"dc,network=mlp,width={20 + seeds},steps=4"  # a network that no other test has
+def test_a_run_compiles_its_steps_once_and_its_networks_once(own, tmp_path, compilations):
+    seeds = 4
+    recipe = "dc,network=mlp,width=24,steps=4"  # a network that no other test has
     words = f"distill dm --data {own} --ipc 2 --steps 60 --checkpoint-every 20 --batch 8 --network mlp --net-width 5"
     words += f" --siamese none --seeds {seeds} --recipe {recipe} --seed {seeds} --out {tmp_path / 'run'}"
     assert main(words.split()) == 0
@@ -72,10 +72,10 @@ print(json.dumps({"code": code, **counts}))
 """
 
 
-def counted(folder, *arguments, **variables):
+def counted(folder, *arguments):
     """What a process of its own counts, and what it says of errors."""
     environment = {key: value for key, value in os.environ.items() if key != "JAX_COMPILATION_CACHE_DIR"}
-    environment |= {"RDD_CACHE": str(folder), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", **variables}
+    environment |= {"RDD_CACHE": str(folder), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
     words = [sys.executable, "-c", COUNTED, *map(str, arguments)]
     done = subprocess.run(words, capture_output=True, text=True, env=environment, check=True)
     found = Counter(json.loads(done.stdout.splitlines()[-1]))
@@ -95,33 +95,34 @@ def run_of(own, out):
 @pytest.mark.slow
 def test_the_next_command_takes_what_was_compiled_and_mends_what_is_damaged(own, tmp_path, quick_flags):
     cache = tmp_path / "cache"
-    first, _ = counted(cache, *run_of(own, tmp_path / "first"))
+    first, said = counted(cache, *run_of(own, tmp_path / "first"))
     kept = entries(cache / "compiled")
     assert first["cache_misses"] == len(kept) > 10
-    second, said = counted(cache, *run_of(own, tmp_path / "second"))
-    assert second["cache_misses"] == 0
-    assert second["cache_hits"] >= len(kept)
-    assert entries(cache / "compiled") == kept
     assert "cannot be read" not in said
-    one, other = ((tmp_path / name / "synthetic.npz").read_bytes() for name in ("first", "second"))
-    assert one == other
 
     (damaged,) = (file for file in kept if file.name.startswith("jit_advance-"))
     damaged.write_bytes(kept[damaged][: len(kept[damaged]) // 2])
-    third, said = counted(cache, *run_of(own, tmp_path / "third"))
+    second, said = counted(cache, *run_of(own, tmp_path / "second"))
     assert [line for line in said.splitlines() if "compiled" in line] == [
         f"rdd: jit_advance, compiled before, cannot be read back from {str(damaged.parent)!r}: it is compiled anew"
     ]
-    assert third["cache_misses"] == 1
-    assert set(entries(cache / "compiled")) == set(kept)
+    assert second["cache_misses"] == 1
+    assert second["cache_hits"] >= len(kept) - 1
+    after = entries(cache / "compiled")
+    assert set(after) == set(kept)
+    assert [file for file in kept if after[file] != kept[file]] in ([], [damaged])
+    one, other = ((tmp_path / name / "synthetic.npz").read_bytes() for name in ("first", "second"))
+    assert one == other
 
 
-@pytest.mark.slow
-def test_the_variable_of_jax_wins(own, tmp_path, quick_flags):
-    theirs = tmp_path / "theirs"
-    found, _ = counted(tmp_path / "cache", *run_of(own, tmp_path / "run"), JAX_COMPILATION_CACHE_DIR=str(theirs))
-    assert found["cache_misses"] == len(entries(theirs)) > 10
-    assert not (tmp_path / "cache" / "compiled").exists()
+def test_the_variable_of_jax_wins(tmp_path):
+    ours, theirs = tmp_path / "cache", tmp_path / "theirs"
+    environment = os.environ | {"RDD_CACHE": str(ours), "JAX_COMPILATION_CACHE_DIR": str(theirs)}
+    code = "from rdd_jax.app import compiled; compiled.keep_compiled()\n"
+    code += "print(compiled.jax.config.jax_compilation_cache_dir)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    assert done.stdout.strip() == str(theirs)
+    assert not ours.exists()
 
 
 def test_the_flag_says_that_nothing_is_to_be_kept(own, tmp_path, monkeypatch):

@@ -14,7 +14,15 @@ from rdd_jax.app.cli import main
 from rdd_jax.app.hosts import Hosts
 from rdd_jax.errors import InputError
 
-WORDS = "distill kip --data digits --ipc 1 --batch 64 --learners krr --seeds 1 --no-baselines".split()  # noqa: SIM905
+WORDS = "distill kip --data own.npz --ipc 1 --batch 64 --learners krr --seeds 1 --no-baselines".split()  # noqa: SIM905
+
+
+@pytest.fixture(autouse=True)
+def own(tmp_path, monkeypatch):
+    """A set in the working directory, for which scikit-learn need not be imported as for the digits."""
+    monkeypatch.chdir(tmp_path)
+    images = np.random.default_rng(0).integers(0, 256, (300, 8, 8, 1), np.uint8)
+    np.savez("own.npz", images=images, labels=np.arange(300) % 3)
 
 
 def environment(devices, **more):
