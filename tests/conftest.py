@@ -17,7 +17,7 @@ import jaxtyping
 import pytest
 from jaxtyping import install_import_hook
 
-# The flags are read now; what a test starts (notebooks, the command line, real data) runs as users have it.
+# The flags are read now; what a test starts runs as users have it, where the test does not ask for `quick_flags`.
 jax.devices()
 QUICK = os.environ["XLA_FLAGS"]
 os.environ["XLA_FLAGS"] = QUICK.partition(" --xla_backend_optimization_level")[0]

@@ -1,10 +1,12 @@
 """The notebooks: as they are kept, with what they showed, and run again with fewer steps."""
 
+import asyncio
 import re
 from pathlib import Path
 
 import nbformat
 import pytest
+from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
@@ -53,15 +55,26 @@ FEWER = {
 """What makes a notebook short: figures are those of the kept outputs, here every cell has to run."""
 
 
+@pytest.fixture(scope="module")
+def kernel():
+    """One for all notebooks: to import everything takes longer than to run a short one."""
+    kernel = AsyncKernelManager(kernel_name="python3")
+    yield kernel
+    asyncio.run(kernel.shutdown_kernel(now=True))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: file.stem)
-def test_a_notebook_runs_from_top_to_bottom(file, tmp_path, quick_flags):
+def test_a_notebook_runs_from_top_to_bottom(file, kernel, tmp_path, quick_flags):
     notebook = nbformat.read(file, as_version=4)
     for cell in code(notebook):
         cell.outputs = []
         for pattern, fewer in FEWER.items():
             cell.source = re.sub(pattern, fewer, cell.source, flags=re.M)
-    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    notebook.cells.insert(0, nbformat.v4.new_code_cell("%reset -f"))  # of all names that the one before had
+    client = NotebookClient(notebook, timeout=300, km=kernel, resources={"metadata": {"path": str(tmp_path)}})
+    client.execute()
+    client.kc.stop_channels()
     printed = "".join(output.get("text", "") for output in outputs(notebook))
     assert all(name in printed for name in BETTER[file.stem])
 
