@@ -7,7 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jaxtyping import TypeCheckError
 
+from rdd_jax import augment
 from rdd_jax.errors import InputError, at_least, choose, unknown
 from rdd_jax.pixels import as_pixels
 from rdd_jax.types import Batch, Data, Examples, Losses, centred_one_hot
@@ -179,3 +181,8 @@ def test_losses_of_a_batch_have_its_groups_and_weights():
     np.testing.assert_array_equal(losses.group, batch.group)
     np.testing.assert_array_equal(losses.weight, batch.weight)
     assert losses.group_count == 4
+
+
+def test_while_tests_run_shapes_are_checked_in_inner_functions_too():
+    with pytest.raises(TypeCheckError, match="images"):
+        augment.dsa()(jax.random.key(0), jnp.ones((2, 3)))
