@@ -309,13 +309,13 @@ def alone(stretch):
     return jax.tree.map(lambda leaf: leaf[None], stretch)
 
 
-def by_distance(synthetic, data, key=KEY, **given):
+def by_distance(synthetic, data, **given):
     """Ours as a function of the images and labels of the set, and the ends of the stretch."""
     start, end = (NETWORK.init(jax.random.key(seed), synthetic.images[:1]) for seed in (1, 2))
     objective = trajectory_matching(NETWORK, 3, 0.2, augment=lambda key, images: dim(images), **given)
     batch = Batch(data.images, data.labels, data.groups, jnp.ones(len(data.labels)), group_count=data.group_count)
 
-    def ours(images, labels):
+    def ours(images, labels, key=KEY):
         losses = objective(key, alone((start, end)), synthetic._replace(images=images, labels=labels), batch)
         assert losses.group_count == 1
         assert losses.value.shape == (1,)
@@ -361,7 +361,9 @@ def test_a_step_asked_by_itself_is_to_push_where_the_whole_should_have_gone():
     synthetic, data = problem()
     ours, start, end = by_distance(synthetic, data, asked=3)
     at = synthetic.images, synthetic.labels
-    reached = [ends(steps, 0.2, dim(at[0]), at[1], start) for steps in range(4)]
+    step, reached = jax.jit(partial(ends, 1, 0.2)), [start]
+    for _ in range(3):
+        reached.append(step(dim(at[0]), at[1], reached[-1]))
     np.testing.assert_allclose(ours(*at), apart(reached[3], end) / apart(start, end), rtol=1e-5)
     pull, _ = jax.flatten_util.ravel_pytree(
         jax.grad(lambda weights: apart(weights, end) / apart(start, end))(reached[3])
@@ -369,19 +371,19 @@ def test_a_step_asked_by_itself_is_to_push_where_the_whole_should_have_gone():
 
     def pushed(images, labels, before):
         """By how much one step goes against what is asked."""
-        step, _ = jax.flatten_util.ravel_pytree(ends(1, 0.2, dim(images), labels, before))
-        return step @ pull
+        moved, _ = jax.flatten_util.ravel_pytree(ends(1, 0.2, dim(images), labels, before))
+        return moved @ pull
 
-    each = [jax.jit(jax.grad(partial(pushed, before=weights), (0, 1)))(*at) for weights in reached[:3]]
+    slopes_of = jax.jit(jax.grad(pushed, (0, 1)))
+    each = [slopes_of(*at, weights) for weights in reached[:3]]
     together = jax.tree.map(lambda *parts: sum(parts), *each)
     check_slopes(jax.jit(jax.grad(ours, (0, 1)))(*at), together)
-    unrolled = jax.grad(by_distance(synthetic, data)[0])(*at)
+    unrolled = jax.jit(jax.grad(by_distance(synthetic, data)[0]))(*at)
     assert np.abs(unrolled - together[0]).max() > 0.01 * np.abs(unrolled).max()
     # Of one step, which stands for all three: any of them, and no other.
-    found = set()
+    found, slope_of = set(), jax.jit(jax.grad(by_distance(synthetic, data, asked=1)[0]))
     for seed in range(12):
-        one = by_distance(synthetic, data, key=jax.random.key(seed), asked=1)[0]
-        slope = jax.jit(jax.grad(one))(*at)
+        slope = slope_of(*at, jax.random.key(seed))
         off = [np.abs(slope - 3 * images).max() / np.abs(slope).max() for images, _ in each]
         assert min(off) < 1e-3
         found.add(int(np.argmin(off)))
