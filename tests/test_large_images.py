@@ -16,7 +16,7 @@ from rdd_jax.saving import load_set
 
 SIDE, CLASSES = 128, 4
 TINY = {"ipc": 1, "steps": 1, "batch": 2, "seeds": 1}
-NETWORK = {"net_width": 2, "recipe": "dc,depth=5,width=2,epochs=1"}
+NETWORK = {"net_width": 2, "norm": "none", "recipe": "dc,depth=5,width=2,norm=none,epochs=1"}
 
 
 @pytest.fixture(scope="module")
