@@ -36,9 +36,11 @@ SMALL = {
     "checkpoint_every": 30,
 }
 CONVNET = {"network": "convnet", "net_depth": 1, "net_width": 8}
+CROPPED = {"siamese": "crop"}
+"""One part of an augmentation in the place of all of them, which take most of the time of a step's compilation."""
 WAYS = {
     "dc": {},
-    "dm": CONVNET,
+    "dm": CONVNET | CROPPED,
     "rdd": {"net_steps": 4, "siamese": "crop", "shift": "two-colours", "grouping": "labels", "net_groups": "data"},
     "dc, taught, squared": {"net_period": 4, "net_pool": 2, "net_epochs": 2, "distance": "squared", "lr": 0.5},
     "dm, robust": {
@@ -46,6 +48,7 @@ WAYS = {
         "robust": True,
         "learners": "convnet",
         **CONVNET,
+        **CROPPED,
         "recipe": "dc,depth=1,width=8,epochs=60",
     },
     "dsa, soft labels": {"labels": "soft"},
@@ -55,7 +58,7 @@ WAYS = {
         "refit_every": 10,
         "parameterisation": "multi-formation",
     },
-    "dm, by importance": {"sampler": "stratified+importance"},
+    "dm, by importance": {"sampler": "stratified+importance", **CROPPED},
     "mtt": {"snapshots": "traced", "siamese": "crop", "lr": 0.1, "net_lr": 0.1, "span": 2},
     "frepo": {"lr": 0.2, "net_pool": 2, "net_lr": 0.01, **CONVNET},
     "frepo, robust": {"lr": 0.2, "shift": "two-colours", "robust": True, "grouping": "labels", "labels": "fixed"}
