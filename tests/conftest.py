@@ -1,6 +1,5 @@
 """What every test shares: shapes checked while it runs, float64 on demand, real data or a reason why not."""
 
-import functools
 import os
 import tempfile
 from pathlib import Path
@@ -13,7 +12,6 @@ os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_opti
 os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
 
 import jax
-import jaxtyping
 import pytest
 from jaxtyping import install_import_hook
 
@@ -24,29 +22,6 @@ os.environ["XLA_FLAGS"] = QUICK.partition(" --xla_backend_optimization_level")[0
 
 # Before anything imports rdd_jax: from here on a wrong shape or dtype in a signature raises.
 install_import_hook("rdd_jax", "beartype.beartype")
-typed = jaxtyping.jaxtyped
-
-
-def typed_when_called(*, typechecker):
-    """`jaxtyped`, of an inner function when it is first called: it is made anew by every call of the outer one."""
-
-    def decorate(of):
-        if "<locals>" not in getattr(of, "__qualname__", ""):
-            return typed(of, typechecker=typechecker)
-
-        @functools.wraps(of)
-        def inner(*arguments, **options):
-            nonlocal found
-            found = found or typed(of, typechecker=typechecker)
-            return found(*arguments, **options)
-
-        found = None
-        return inner
-
-    return decorate
-
-
-jaxtyping.jaxtyped = typed_when_called
 # No silent [n] + [m, n]: a transposed operand should fail, not broadcast.
 jax.config.update("jax_numpy_rank_promotion", "raise")
 # What one test of this process compiled, the others need not.

@@ -10,7 +10,7 @@ import textwrap
 from argparse import SUPPRESS, Action, ArgumentParser, ArgumentTypeError, BooleanOptionalAction, HelpFormatter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from shutil import get_terminal_size
 from types import NoneType, UnionType
@@ -217,23 +217,19 @@ def parser(config: Any, prog: str, description: str) -> ArgumentParser:
             groups[None].add_argument(field.name, help=told, metavar=field.name.upper())
             continue
         shown = "" if field.default is None or field.default == "" else f" [{_shown(field.default)}]".replace("%", "%%")
-        how = {"action": BooleanOptionalAction} if field.type is bool else {"type": _reader(field)}
+        how = {"action": BooleanOptionalAction} if field.type is bool else {"type": partial(_read, field)}
         metavar = {} if field.type is bool else {"metavar": field.option.metavar}
         name = f"--{field.name.replace('_', '-')}"
         groups[field.section].add_argument(name, dest=field.name, default=SUPPRESS, help=told + shown, **how, **metavar)
     return made
 
 
-def _reader(field: Field) -> Callable[[str], Any]:
-    """What makes a value of an argument."""
-
-    def read(value: str) -> Any:
-        try:
-            return value if value in field.words else field.type(value)
-        except ValueError as error:
-            raise ArgumentTypeError(f"{value!r} is not {wanted(field)}") from error
-
-    return read
+def _read(field: Field, value: str) -> Any:
+    """The value that an argument stands for."""
+    try:
+        return value if value in field.words else field.type(value)
+    except ValueError as error:
+        raise ArgumentTypeError(f"{value!r} is not {wanted(field)}") from error
 
 
 WANTED = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
