@@ -193,7 +193,7 @@ def test_both_sides_get_the_same_transform(name):
     _, batch = problem(dtype=jnp.float32)
     batch = batch.replace(weight=jnp.ones_like(batch.weight))
     same, variables = Synthetic(batch.images, batch.labels), variables_of(network, jnp.float32)
-    # Of all parts the two that turn and cut; each part is tried in the tests of augmentations.
+    # Two parts of all; each is tried in the tests of augmentations.
     objective, apart = (
         make(name, network, augment=augment.dsa("crop+rotate", shared=shared)) for shared in (True, False)
     )
