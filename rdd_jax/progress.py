@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from rdd_jax.errors import T
@@ -42,18 +43,27 @@ def heard(progress: Progress) -> Iterator[None]:
         _STEP.reset(token)
 
 
+@dataclass
+class _Part:
+    """The step of a piece: tells of pieces within it as of fractions of it."""
+
+    whole: Callable[[int | float, int, str], None]
+    number: int
+    pieces: int
+    note: str
+    reached: float = 0.0
+
+    def __call__(self, done: int | float, inner_pieces: int, inner_note: str) -> None:
+        self.reached = max(self.reached, done / inner_pieces)  # of several loops, one after another, the farthest
+        self.whole(self.number + self.reached, self.pieces, ", ".join(filter(None, (self.note, inner_note))))
+
+
 @contextmanager
 def part(number: int, pieces: int, note: str) -> Iterator[None]:
     """The block is piece ``number`` of ``pieces``; what is told within it is told as a fraction of that."""
-    whole, reached = _STEP.get(), 0.0
-
-    def step(done: int | float, inner_pieces: int, inner_note: str) -> None:
-        nonlocal reached
-        reached = max(reached, done / inner_pieces)  # of several loops, one after another, the farthest
-        whole(number + reached, pieces, ", ".join(filter(None, (note, inner_note))))
-
+    whole = _STEP.get()
     whole(number, pieces, note)
-    token = _STEP.set(step)
+    token = _STEP.set(_Part(whole, number, pieces, note))
     try:
         yield
     finally:

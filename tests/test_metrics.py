@@ -183,6 +183,22 @@ def test_cvar_error_falls_from_the_worst_to_the_average(table, masses):
     assert all(after <= before + 1e-9 for before, after in pairwise(errors))
 
 
+@given(st.lists(tables(), min_size=2, max_size=4))
+@fuzzed
+def test_a_stack_has_the_figures_of_its_tables(some):
+    some = [one for one in some if one.count.shape == some[0].count.shape]
+    stack = Cells(*(np.stack(counts) for counts in zip(*some, strict=True)))
+    of = {**STATISTICS, "deo_m": lambda table: metrics.deo(table)[0], "adjusted": adjusted_by_ones}
+    for statistic in of.values():
+        np.testing.assert_allclose(statistic(stack), [statistic(one) for one in some], rtol=1e-12)
+    # And as deep as it may be.
+    assert np.shape(metrics.worst(Cells(*(np.stack([counts, counts]) for counts in stack)))) == (2, len(some))
+
+
+def adjusted_by_ones(table):
+    return metrics.adjusted(table, np.ones(table.count.shape[-2:], int))
+
+
 # --- bootstrap ---------------------------------------------------------------------------------------
 
 

@@ -234,7 +234,7 @@ def _measured(outputs: Sequence[np.ndarray], data: Data) -> dict[str, float]:
     found = {"validation_accuracy": float(np.mean(right))}
     if data.groups is not None:
         cells = [metrics.cells(one, data.labels, data.groups, *data.cell_shape) for one in right]
-        found["validation_worst_group"] = float(np.mean([metrics.worst(one) for one in cells]))
+        found["validation_worst_group"] = float(np.mean([float(metrics.worst(one)) for one in cells]))
     return found
 
 

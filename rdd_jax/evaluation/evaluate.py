@@ -13,7 +13,7 @@ from rdd_jax.datasets.corruptions import corrupt
 from rdd_jax.datasets.preprocess import Prepared, fit
 from rdd_jax.evaluation import metrics
 from rdd_jax.evaluation.baselines import baselines
-from rdd_jax.evaluation.metrics import Cells
+from rdd_jax.evaluation.metrics import Cells, Metric
 from rdd_jax.grouping.features import sample
 from rdd_jax.kmeans import assign, kmeans
 from rdd_jax.pixels import Images, flat, parts
@@ -169,7 +169,7 @@ def _lessons(sets: Mapping[int, Synthetic], learner_name: str) -> list[tuple[Syn
     return [(sets[seeds[0]], seeds[:1] if learner_name == "krr" else seeds)]
 
 
-def _statistics(test: Tested) -> dict[str, Callable[[Cells], float]]:
+def _statistics(test: Tested) -> dict[str, Callable[[Cells], Metric]]:
     """What is counted from the table of cells; without groups only the accuracy."""
     if test.data.groups is None:
         return {"accuracy": metrics.average}

@@ -15,6 +15,7 @@ from rdd_jax.errors import InputError, at_least
 
 __all__ = [
     "Cells",
+    "Metric",
     "accuracy",
     "adjusted",
     "average",
@@ -44,14 +45,22 @@ def correct(outputs: np.ndarray, labels: np.ndarray) -> Bool[np.ndarray, " n"]:
 # --- cells -------------------------------------------------------------------------------------------
 
 
-class Cells(NamedTuple):
-    """How many test examples each (class, group) cell has, and how many of them are predicted correctly."""
+Metric = float | Float[np.ndarray, "..."]
+"""A metric of one table of cells, or of a stack of tables the array ``[...]`` of theirs."""
 
-    correct: Int[np.ndarray, "c g"]
-    count: Int[np.ndarray, "c g"]  # pyright: ignore[reportIncompatibleMethodOverride]
+
+class Cells(NamedTuple):
+    """How many test examples each (class, group) cell has, and how many of them are predicted correctly.
+
+    A table, or a stack ``[..., c, g]`` of tables, of which `average`, `worst`, `adjusted`, `deo` and `cvar_error` are
+    taken side by side.
+    """
+
+    correct: Int[np.ndarray, "... c g"]
+    count: Int[np.ndarray, "... c g"]  # pyright: ignore[reportIncompatibleMethodOverride]
 
     @property
-    def accuracy(self) -> Float[np.ndarray, "c g"]:
+    def accuracy(self) -> Float[np.ndarray, "... c g"]:
         """``correct / count``; NaN where a cell has no examples."""
         return np.divide(self.correct, self.count, out=np.full(self.count.shape, np.nan), where=self.count > 0)
 
@@ -73,23 +82,23 @@ def cells(correct: np.ndarray, labels: np.ndarray, groups: np.ndarray, classes: 
     return Cells(_count(labels[correct], groups[correct], shape), _count(labels, groups, shape))
 
 
-def average(cells: Cells) -> float:
+def average(cells: Cells) -> Metric:
     """The share of examples that are predicted correctly: cells weigh as they do in the test set."""
-    return float(cells.correct.sum() / cells.count.sum())
+    return cells.correct.sum((-2, -1)) / cells.count.sum((-2, -1))
 
 
-def worst(cells: Cells) -> float:
+def worst(cells: Cells) -> Metric:
     """The accuracy of the worst cell."""
-    return float(np.nanmin(cells.accuracy))
+    return np.nanmin(cells.accuracy, (-2, -1))
 
 
 def worst_cell(cells: Cells) -> tuple[int, int]:
-    """``(class, group)`` of the worst cell, the first of equals."""
+    """``(class, group)`` of the worst cell of one table, the first of equals."""
     label, group = np.unravel_index(np.nanargmin(cells.accuracy), cells.count.shape)
     return int(label), int(group)
 
 
-def adjusted(cells: Cells, train_count: Int[np.ndarray, "c g"]) -> float:
+def adjusted(cells: Cells, train_count: Int[np.ndarray, "c g"]) -> Metric:
     r"""The average that the test would have had with the cells of the training set ("adjusted" accuracy).
 
     :math:`\sum_{c,g} n_{cg} a_{cg} / \sum_{c,g} n_{cg}` with the training counts :math:`n_{cg}` and the accuracies
@@ -98,32 +107,31 @@ def adjusted(cells: Cells, train_count: Int[np.ndarray, "c g"]) -> float:
     Raises:
       InputError: counts of another shape, negative ones, or none in any cell that the test set has.
     """
-    if train_count.shape != cells.count.shape:
-        raise InputError(f"train_count has shape {train_count.shape}: the test cells have {cells.count.shape}")
+    if train_count.shape != cells.count.shape[-2:]:
+        raise InputError(f"train_count has shape {train_count.shape}: the test cells have {cells.count.shape[-2:]}")
     at_least("the smallest of train_count", int(train_count.min()), 0)
-    tested = cells.count > 0
-    weight = train_count[tested]
-    if not weight.any():
+    weight = train_count * (cells.count > 0)
+    total = weight.sum((-2, -1))
+    if not np.all(total):
         raise InputError("train_count is 0 in every cell that has test examples: count the training set's own cells")
-    return float(weight @ cells.accuracy[tested] / weight.sum())
+    return (weight * np.nan_to_num(cells.accuracy)).sum((-2, -1)) / total
 
 
-def deo(cells: Cells) -> tuple[float, float]:
+def deo(cells: Cells) -> tuple[Metric, Metric]:
     """``(DEO_M, DEO_A)``, the difference in equalised opportunity between groups, as in FairDD; 0 is fair.
 
     The largest and the mean, over classes, of the spread (largest minus smallest) over groups of the true-positive
     rate, which is the accuracy of the cell. Classes with fewer than two groups are left out; 0 if none is left.
     """
-    tested = cells.count > 0
-    comparable = tested.sum(1) >= 2
-    if not comparable.any():
-        return 0.0, 0.0
-    rate = cells.accuracy[comparable]
-    spread = np.nanmax(rate, 1) - np.nanmin(rate, 1)
-    return float(spread.max()), float(spread.mean())
+    tested, rate = cells.count > 0, cells.accuracy
+    highest = np.max(rate, -1, where=tested, initial=0)
+    lowest = np.min(rate, -1, where=tested, initial=1)
+    comparable = tested.sum(-1) >= 2
+    spread = np.where(comparable, highest - lowest, 0)
+    return spread.max(-1), spread.sum(-1) / np.maximum(comparable.sum(-1), 1)
 
 
-def cvar_error(cells: Cells, tau: float) -> float:
+def cvar_error(cells: Cells, tau: float) -> Metric:
     """The mean error of the worst mass ``tau`` of the test examples, each having the error of its cell.
 
     Cells are taken from the worst on until they hold ``tau`` of all examples, the last one fractionally. ``tau`` in
@@ -134,17 +142,18 @@ def cvar_error(cells: Cells, tau: float) -> float:
     """
     if not 0 < tau <= 1:
         raise InputError(f"tau is {tau}: the tail mass must lie in (0, 1]")
-    tested = cells.count > 0
-    error, count = 1 - cells.accuracy[tested], cells.count[tested]
-    order = np.argsort(-error)
-    error, count = error[order], count[order]
-    tail = tau * count.sum()
-    taken = np.clip(tail - (np.cumsum(count) - count), 0, count)
-    return float(taken @ error / tail)
+    # An empty cell has no examples to be taken, whatever its error.
+    error = (1 - np.nan_to_num(cells.accuracy)).reshape(*cells.count.shape[:-2], -1)
+    order = np.argsort(-error, -1)
+    error = np.take_along_axis(error, order, -1)
+    count = np.take_along_axis(cells.count.reshape(error.shape), order, -1)
+    tail = tau * count.sum(-1, keepdims=True)
+    taken = np.clip(tail - (np.cumsum(count, -1) - count), 0, count)
+    return (taken * error).sum(-1) / tail[..., 0]
 
 
 def bootstrap(
-    cells: Cells, statistic: Callable[[Cells], float], draws: int = 1000, seed: int = 0, level: float = 0.95
+    cells: Cells, statistic: Callable[[Cells], Metric], draws: int = 1000, seed: int = 0, level: float = 0.95
 ) -> tuple[float, float]:
     """``(low, high)``: the percentile interval of ``statistic`` over test sets resampled within each cell.
 
@@ -154,7 +163,8 @@ def bootstrap(
     cells lies beneath the lowest accuracy, so that the interval of `worst` does too.
 
     Args:
-      statistic: of a table, such as `average`, or ``lambda cells: deo(cells)[0]``.
+      cells: one table.
+      statistic: of a stack of tables, such as `average`, or ``lambda cells: deo(cells)[0]``; asked once, for all draws.
       draws: tables drawn, at least 1.
       level: coverage, in (0, 1).
 
@@ -166,7 +176,7 @@ def bootstrap(
         raise InputError(f"level is {level}: the coverage of the interval must lie in (0, 1)")
     chance = np.nan_to_num(cells.accuracy)
     drawn = np.random.default_rng(seed).binomial(cells.count, chance, (draws, *cells.count.shape))
-    values = [statistic(Cells(correct, cells.count)) for correct in drawn]
+    values = statistic(Cells(drawn, np.broadcast_to(cells.count, drawn.shape)))
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
