@@ -745,16 +745,13 @@ def test_kmeans_finds_digits_that_look_different(transform, recall):
 
 @pytest.mark.slow
 @pytest.mark.real_data
-@pytest.mark.parametrize(
-    "name, shift, sizes, recall",
-    [("mnist", "colour-foreground", range(7, 11), 0.85), ("cifar10", "grey", [2], 0.9)],
-)
-def test_hidden_groups_of_real_data_are_found(name, shift, sizes, recall):
-    subject = shifted(name, shift, 10_000)
+def test_hidden_groups_of_photographs_are_found():
+    """Those of coloured digits are found by a whole run, in `test_real_data`."""
+    subject = shifted("cifar10", "grey", 10_000)
     found = grouping.spurious().fit(0, subject)
-    assert found.size in sizes
+    assert found.size == 2
     match = group_match(found.code, subject.labels, subject.given)
-    assert match["minority_recall"] > recall
+    assert match["minority_recall"] > 0.9
     assert match["minority_precision"] > 0.8
     assert match["adjusted_mutual_information_within_class"] > 0.75
 

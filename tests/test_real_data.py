@@ -37,7 +37,11 @@ def test_groups_of_real_data_are_found_and_reported(tmp_path):
     assert [len(row) for row in test] == [10] * 10
     assert found["worst_group"]["where"]["size"] in {count for row in test for count in row}
     # The colours are found, without being told.
-    assert report["found_groups"]["match"]["minority_recall"] > 0.9
+    match = report["found_groups"]["match"]
+    assert match["minority_recall"] > 0.9
+    assert match["minority_precision"] > 0.8
+    assert match["adjusted_mutual_information_within_class"] > 0.75
+    assert max(map(len, report["found_groups"]["sizes"])) in range(7, 11)
     train = report["subgroups"]["train_count"]
     assert list(map(sum, report["found_groups"]["sizes"])) == list(map(sum, train))
 
