@@ -44,6 +44,7 @@ TRAININGS = {
     "young": RealRecipeOptions(recipe="dsa,epochs=4"),
     "traced": RealRecipeOptions(recipe=f"{TRACED},epochs=2", networks=6),
     "traced longer": RealRecipeOptions(recipe=f"{TRACED},epochs=4", networks=6, precision="bfloat16"),
+    "traced, narrow": RealRecipeOptions(recipe=f"{TRACED},epochs=2,width=64", networks=3, precision="bfloat16"),
 }
 """Of networks on the real data."""
 
@@ -64,6 +65,7 @@ PLAIN_RDD = {
 }
 MTT = {"method": "mtt", "net_batch": 100, "net_lr": 0.06, "trained": "traced"}
 LONGER = {**MTT, "trained": "traced longer", "precision": "bfloat16"}
+NARROW = {**MTT, "trained": "traced, narrow", "net_width": 64, "precision": "bfloat16"}
 FOUR = {"parameterisation": "multi-formation"}
 WAYS: dict[str, dict[str, Any]] = {
     "dsa": {"method": "dsa"},
@@ -86,6 +88,8 @@ WAYS: dict[str, dict[str, Any]] = {
     "mtt, four in a slot": {**MTT, **FOUR},
     "mtt, longer": LONGER,
     "mtt, longer, four in a slot": {**LONGER, **FOUR},
+    "mtt, narrow": NARROW,
+    "mtt, narrow, four in a slot": {**NARROW, **FOUR},
     "mtt, from dm": {**MTT, "start": ("dm", 500)},
     "frepo": FREPO,
     "rfad": {"method": "rfad", "net_width": 64, "batch": 256},
