@@ -13,7 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # Large pages, of which a step that maps much memory takes fewer; glibc alone reads it.
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
-.PHONY: demo test check lint format docs clean
+.PHONY: demo test thorough check lint format docs clean
 
 demo: $(READY)
 	rm -rf runs/demo-plain runs/demo-robust
@@ -24,9 +24,13 @@ demo: $(READY)
 test: $(READY)
 	$(BIN)/python -m pytest
 
+# The tests that `make test` leaves out, so that it stays short: of speed, memory and faults of machines, second looks.
+thorough: $(READY)
+	$(BIN)/python -m pytest -m thorough
+
 # While working: the lint and the quick tests.
 check: lint
-	$(BIN)/python -m pytest -m "not slow and not real_data"
+	$(BIN)/python -m pytest -m "not slow and not thorough and not real_data"
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -92,7 +92,7 @@ def run_of(own, out):
     return [*words, "--out", out]
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_the_next_command_takes_what_was_compiled_and_mends_what_is_damaged(own, tmp_path, quick_flags):
     cache = tmp_path / "cache"
     first, said = counted(cache, *run_of(own, tmp_path / "first"))

@@ -104,7 +104,7 @@ def second_order(f):
     return jax.jit(jax.value_and_grad(first, (0, 1)))
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("case", [WINOGRAD[1], PATCHES[0], PATCHES[2], PATCHES[4], PATCHES[6]])
 def test_first_and_second_gradients_equal_the_convolution_s(case, x64, monkeypatch):
     monkeypatch.setattr(blocks, "BLOCK", 1)  # an image
@@ -123,7 +123,7 @@ def batched(f, images, filters):
     return jax.vmap(f, (None, 0))(images, filters)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("many", [mapped, batched])
 @pytest.mark.parametrize("case", [WINOGRAD[1], PATCHES[0]])
 def test_gradients_of_many_filters_at_once_are_the_same(many, case, x64):
@@ -163,7 +163,7 @@ def cotangent_of(shape):
     return jnp.asarray(np.random.default_rng(2).standard_normal(shape), float)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("case", ROUNDED)
 def test_without_the_rounding_all_derivatives_are_the_convolution_s(case, device, x64, monkeypatch):
     for module in (convolution, winograd):

@@ -23,11 +23,13 @@ SLOW = [pytest.param(name, marks=pytest.mark.slow) if name.startswith("rcig") el
 """RCIG's program takes ten times as long to compile as another."""
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("method", SLOW)
 def test_xla_counts_the_operations_of_the_formula(method):
     assert 1 <= ratio(method, SIZES[method]) < LEFT_OUT
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "method, what, times, least, near",
     [

@@ -298,6 +298,7 @@ def broken(how, rng, newest):
 LATE = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
+@pytest.mark.thorough
 @LATE
 @pytest.mark.parametrize("how", DAMAGE)
 def test_a_damaged_checkpoint_is_as_it_was_or_refused_by_name(how, whole, tmp_path):
@@ -316,6 +317,7 @@ def test_a_damaged_checkpoint_is_as_it_was_or_refused_by_name(how, whole, tmp_pa
     assert all(str(folder / "2") in line and "delete that folder to resume from" in line for line in refused)
 
 
+@pytest.mark.thorough
 @LATE
 def test_damaged_runs_resume_to_the_same_bytes_or_are_refused_in_a_line(tmp_path, capsys):
     np.savez(tmp_path / "own.npz", images=np.random.default_rng(0).random((40, 4, 4, 1)), labels=np.arange(40) % 2)

@@ -56,7 +56,7 @@ def values(run):
     return np.load(run / "synthetic.npz")["images"]
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_one_host_goes_on_where_one_of_two_died_to_the_same_end(tmp_path, quick_flags):
     run, alone, words = tmp_path / "run", tmp_path / "alone", [*WORDS, "--steps", "300", "--checkpoint-every", "10"]
     # Where a step is handed its images, by every host those of its devices.

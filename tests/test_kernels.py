@@ -91,7 +91,7 @@ def empirical_ntk(key, x, widths, w_std, b_std):
     return sum(leaf.reshape(len(x), -1) @ leaf.reshape(len(x), -1).T for leaf in jax.tree.leaves(jacobian))
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("widths", [(2**15,), (2048, 2048)])
 def test_ntk_is_that_of_wide_random_finite_networks(widths):
     x = points(2, 3, 16)

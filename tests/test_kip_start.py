@@ -109,7 +109,7 @@ def test_a_first_stage_that_diverges_says_so_and_keeps_its_state(tmp_path, monke
     assert list((tmp_path / "run" / "start" / "checkpoints").iterdir())
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_groups_are_found_once_for_both_stages(tmp_path, monkeypatch):
     fits, fit = [], Grouped.fit
     monkeypatch.setattr(Grouped, "fit", lambda self, *of: fits.append(self.by_class) or fit(self, *of))

@@ -35,6 +35,7 @@ METHODS = {
 """One by a kernel and one by gradients; the others were run by hand."""
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", METHODS)
 def test_a_run_ends_with_its_report_and_is_evaluated_again(name, noise, tmp_path):
     given = configured(name, data=str(noise), **TINY | METHODS[name])

@@ -299,7 +299,7 @@ def temporary(objective, network, classes, ipc=4, side=16):
     return lowered.compile().memory_analysis().temp_size_in_bytes, 4 * images.size, 4 * weights
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["cosine", "dm"])
 def test_the_memory_of_a_step_grows_with_classes_by_no_more_than_their_images_and_gradients(name, monkeypatch):
     networks = {classes: convnet(classes, depth=1, width=8) for classes in (8, 16)}

@@ -51,7 +51,7 @@ def test_every_kernel_is_symmetric_and_positive_semidefinite_with_finite_gradien
     assert np.isfinite(pullback(jnp.ones_like(matrix))[0]).all()
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", KERNELS)
 def test_every_kernel_has_the_derivatives_that_finite_differences_have(name, x64):
     kernel = jax.jit(made(name))
@@ -169,7 +169,7 @@ def test_the_weights_follow_from_the_seed_alone():
     np.testing.assert_allclose(made("network-features")(x[1:], x[:2]), first[1:, :2], rtol=1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", FINITE)
 def test_wide_networks_come_close_to_infinite_ones(name):
     width, outputs, channels = 256, 3, 2
@@ -310,7 +310,7 @@ def test_a_run_learns_by_a_kernel_of_networks_and_is_evaluated_by_it_again(name,
     assert main(["export", str(done.run.folder), "--out", str(tmp_path / "set")]) == 0
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_labels_are_solved_and_subsets_selected_by_kernels_of_networks(data, tmp_path):
     options = {"data": data, "kernel": "network-ntk", "ipc": 2, **SIZE}
     run = ["--no-baselines", "--seeds", "1", "--out", str(tmp_path / "run")]

@@ -73,7 +73,7 @@ def test_networks_map_images_to_logits_with_finite_gradients(name, quick):
     assert (np.abs(of_images).max((1, 2, 3)) > 0).all()
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", NETWORKS)
 def test_networks_work_from_their_smallest_side_on(name, quick):
     network = network_by_name(name, 2)

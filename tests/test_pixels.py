@@ -106,6 +106,7 @@ def test_views_and_predictions_are_the_same_of_them():
     np.testing.assert_allclose(predict(mapped), predict(whole), atol=1e-5)
 
 
+@pytest.mark.thorough
 def test_nothing_on_the_way_makes_a_second_copy():
     images = pixels(n=50_000, side=32)
     labels = (np.arange(len(images)) % 10).astype(np.int32)

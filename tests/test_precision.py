@@ -137,7 +137,7 @@ def exactly(name):
     return looked_at(NETWORKS[name])
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("name", "device"), [(name, "cpu") for name in NETWORKS] + [("convnet", "gpu")], indirect=["device"]
 )
@@ -218,7 +218,7 @@ def test_one_step_differs_but_by_little(own):
     assert 0 < root_mean_square(moved("bfloat16"), moved("float32")) < BOUNDS["second"]
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_run_is_resumed_and_evaluated_at_its_precision(own, tmp_path, stop_at, capsys, monkeypatch):
     from rdd_jax.app import distilling, evaluating
     from rdd_jax.app.commands import Evaluate

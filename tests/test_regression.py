@@ -157,7 +157,7 @@ def test_gradients_agree_with_finite_differences(name, x64):
     check_grads(loss, tuple(synthetic[:2]), order=1, modes=("rev",), atol=1e-6, rtol=1e-5, eps=1e-6)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_conjugate_gradients_and_the_factor_find_the_same_minimum_and_gradient(x64):
     synthetic, batch = problem()
     variables, found = variables_of(NETWORK), []
@@ -170,6 +170,7 @@ def test_conjugate_gradients_and_the_factor_find_the_same_minimum_and_gradient(x
     assert all(np.abs(leaf).max() > 1e-3 for leaf in found[0])
 
 
+@pytest.mark.thorough
 def test_five_conjugate_gradients_are_below_twenty_steps_of_adam_as_in_the_release(x64):
     synthetic, _ = problem()
     variables, reg = variables_of(NETWORK), 1e-2
@@ -265,7 +266,7 @@ def test_unknown_errors_are_refused_with_the_nearest():
         feature_regression(on_features(NETWORK), "squares")
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("norm", ["instance", "batch"])
 def test_an_ensemble_is_its_networks_side_by_side(norm):
     network = networks.convnet(CLASSES, depth=1, width=4, norm=norm)

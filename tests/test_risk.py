@@ -236,6 +236,7 @@ def test_mean_plus_max_across_is_the_mean_of_the_groups_plus_their_largest(x64):
     np.testing.assert_allclose(both, value.mean() + value.max(), rtol=1e-12)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("across", MEMBERS)
 @every_member
 def test_over_one_group_a_risk_is_the_measure_within_of_all_losses_bit_for_bit(name, across):
@@ -458,7 +459,7 @@ def large(spread: float) -> Losses:
     return Losses(jnp.asarray(value, "float32"), jnp.asarray(group), jnp.asarray(weight, "float32"))
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("spread", [0, 4])
 @every_member
 def test_many_ragged_groups_in_float32(name, spread):

@@ -258,7 +258,7 @@ class FullAt:
         return stream if "b" in mode else io.TextIOWrapper(stream, encoding="utf-8")
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_full_disk_at_any_write_is_told_in_a_line_and_the_run_goes_on(made, tmp_path, capsys, monkeypatch):
     out = tmp_path / "run"
     start = ["distill", "kip", "--data", str(made / "own.npz"), *QUICK, "--out", str(out)]
@@ -451,7 +451,7 @@ def test_an_interrupt_that_a_callback_swallows_comes_again():
 # --- where it is shown -------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "shell, code, told",
     [

@@ -263,7 +263,7 @@ training.train(updated(Train(), {"data": "own.npz", "recipe": sys.argv[1], "out"
 """
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_networks_are_trained_side_by_side_on_several_devices_to_the_same_bytes(here, quick_flags):
     flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=2"
     environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
@@ -424,7 +424,7 @@ def test_a_set_is_made_at_snapshots_and_its_report_has_the_real_data(here, tmp_p
     assert not np.array_equal(set_of(tmp_path / "a"), set_of(tmp_path / "c"))
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("method, more", [("dc", ()), ("frepo", ())])
 def test_other_methods_look_from_snapshots_too(method, more, here, tmp_path):
     assert main(distil(tmp_path / "run", "--taught", "1", *more, method=method)) == 0
