@@ -351,12 +351,12 @@ def test_damaged_runs_resume_to_the_same_bytes_or_are_refused_in_a_line(tmp_path
 @pytest.mark.parametrize("most", [100, 1500, 4000])
 def test_a_checkpoint_that_the_system_will_not_write_is_an_error_of_the_system(most, tmp_path):
     """Whoever finds out: Python, which makes the files about it, or TensorStore, which writes the arrays."""
-    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    checkpoints, state = Checkpoints(tmp_path / "checkpoints"), saved(1)  # what that compiles can still be kept
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (most, hard))
     try:
         with pytest.raises(OSError, match=r"a checkpoint cannot be written \(File too large\)") as caught:
-            checkpoints.save(saved(1))
+            checkpoints.save(state)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert caught.value.filename == str(tmp_path / "checkpoints")
