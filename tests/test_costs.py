@@ -19,12 +19,8 @@ def ratio(method, size):
     return counted(method, size).flops / expected(method, size).flops
 
 
-SLOW = [pytest.param(name, marks=pytest.mark.slow) if name.startswith("rcig") else name for name in SIZES]
-"""RCIG's program takes ten times as long to compile as another."""
-
-
 @pytest.mark.thorough
-@pytest.mark.parametrize("method", SLOW)
+@pytest.mark.parametrize("method", SIZES)
 def test_xla_counts_the_operations_of_the_formula(method):
     assert 1 <= ratio(method, SIZES[method]) < LEFT_OUT
 

@@ -104,6 +104,8 @@ RESUMED = ("rdd",)
 SECOND = ("dc, taught, squared", "dsa, soft labels", "frepo, robust")
 """Second looks at a method: what is apart in them has tests of its own."""
 
+SHORT = [pytest.param(way, marks=pytest.mark.thorough) if way in SECOND else way for way in WAYS if way not in RESUMED]
+
 
 @pytest.fixture
 def one_view(quick_discovery, monkeypatch):
@@ -113,9 +115,7 @@ def one_view(quick_discovery, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("one_view")
-@pytest.mark.parametrize(
-    "way", [pytest.param(way, marks=[pytest.mark.thorough] * (way in SECOND)) for way in WAYS if way not in RESUMED]
-)
+@pytest.mark.parametrize("way", SHORT)
 def test_a_short_run_of_every_method_ends_above_its_start(way, tmp_path, request):
     own = request.getfixturevalue("traced") if "snapshots" in WAYS[way] else {}
     outcome = distill(config(way, **own), tmp_path / "run")
